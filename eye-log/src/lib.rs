@@ -1,1 +1,41 @@
-//! eye-log
+//! The append-only log of The Eye: validated events and registry changes in checksummed segment files.
+//!
+//! The log is the truth. What it acknowledged is on the disk; what it cannot read it names. It knows nothing of
+//! HTTP, of the catalog or of search: whoever uses it appends batches, reads from an offset, asks for the durable
+//! end and waits for it to move.
+//!
+//! The bytes are described once, in [`format`].
+
+mod admission;
+mod appender;
+pub mod config;
+pub mod error;
+pub mod event;
+pub mod format;
+pub mod ids;
+pub mod json;
+mod log;
+pub mod offset;
+mod reader;
+pub mod record;
+mod recovery;
+pub mod registry;
+mod segment;
+pub mod storage;
+mod time;
+pub mod verify;
+mod writer;
+
+pub use admission::{Batch, Exception, Receipt};
+pub use config::LogConfig;
+pub use error::{AppendError, ChangeError, OpenError, QueueFull, ReadError};
+pub use event::{Event, EventDraft, EventRules, InvalidCode, InvalidEvent};
+pub use ids::{offset_of_server_made_id, server_made_id};
+pub use log::{Log, LogHealth};
+pub use offset::{DurableEnd, Offset};
+pub use reader::{Reader, Scan, StoredEvent};
+pub use recovery::OpenReport;
+pub use registry::{
+    Actor, Application, ApplicationId, Change, Changed, NewToken, Registry, Token, TokenKind,
+};
+pub use time::{format_timestamp, now, parse_timestamp};

@@ -1,0 +1,374 @@
+//! What only one place may decide, in log order: whose session is this, and was this id here before.
+//!
+//! What must stay true: the answers depend on the log alone. The active segment's part is in memory and grows back
+//! from its frames; sealed segments carry theirs in their footers. The catalog is never asked.
+
+pub(crate) mod filter;
+pub(crate) mod table;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use crate::error::ReadError;
+use crate::event::{ClientId, Event};
+use crate::format::payload;
+use crate::ids::id_from_client_key;
+use crate::offset::Offset;
+use crate::record::{ClientKey, EventRecord};
+use crate::registry::ApplicationId;
+use crate::segment::Segment;
+use table::{IdEntry, SealedEntries};
+
+/// The events of one request for one application, encoded; what is stored of them becomes one frame.
+#[derive(Debug)]
+pub struct Batch {
+    pub(crate) application: ApplicationId,
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) items: Vec<Item>,
+    pub(crate) all_or_nothing: bool,
+    pub(crate) refused_before: u32,
+}
+
+/// What the writer must know of an encoded event.
+#[derive(Debug)]
+pub(crate) struct Item {
+    /// Where its record ends within the batch's bytes; it begins where the one before ends.
+    pub(crate) end: usize,
+    pub(crate) session: Uuid,
+    /// The id the client made and the hash of the content it stands for.
+    pub(crate) client: Option<(Uuid, [u8; 16])>,
+}
+
+impl Batch {
+    /// Starts an empty batch.
+    pub fn new(application: ApplicationId) -> Self {
+        Self {
+            application,
+            bytes: Vec::new(),
+            items: Vec::new(),
+            all_or_nothing: false,
+            refused_before: 0,
+        }
+    }
+
+    /// Adds an event.
+    pub fn push(&mut self, event: &Event<'_>) {
+        let client = event.client_id.as_ref().map(|client| {
+            let (id, key) = match client {
+                ClientId::Uuid(id) => (*id, ""),
+                ClientId::Key(key) => (id_from_client_key(self.application, key), key.as_ref()),
+            };
+            (
+                id,
+                ClientKey {
+                    key,
+                    content_hash: event.content_hash(),
+                },
+            )
+        });
+        let record = EventRecord {
+            id: client.map_or(Uuid::nil(), |(id, _)| id),
+            received_at: 0,
+            application: self.application,
+            session_id: event.session_id,
+            timestamp: event.timestamp,
+            client: client.map(|(_, key)| key),
+            category: &event.category,
+            name: &event.name,
+            meta: "",
+            data: event.data,
+        };
+        payload::push_event(&mut self.bytes, &record);
+        let client = client.map(|(id, key)| (id, key.content_hash));
+        self.items.push(Item {
+            end: self.bytes.len(),
+            session: event.session_id,
+            client,
+        });
+    }
+
+    /// Asks that nothing be stored unless everything can be.
+    pub fn all_or_nothing(&mut self) {
+        self.all_or_nothing = true;
+    }
+
+    /// Notes how many events of the request were refused before they came here; the frame counts them.
+    pub fn note_refused(&mut self, count: usize) {
+        self.refused_before = u32::try_from(count).unwrap_or(u32::MAX);
+    }
+
+    /// Returns how many events it holds.
+    pub fn len(&self) -> usize {
+        self.items.len()
+    }
+
+    /// Says whether it holds no event.
+    pub fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
+    /// Returns the bytes of its records.
+    pub fn bytes(&self) -> usize {
+        self.bytes.len()
+    }
+}
+
+/// What became of a batch. Stored events have dense offsets from `first_offset` on, in the order they were pushed,
+/// leaving out the exceptions.
+#[derive(Debug, Clone, Default)]
+pub struct Receipt {
+    /// The offset of the first stored event.
+    pub first_offset: Option<Offset>,
+    /// How many were stored.
+    pub stored: usize,
+    /// Their arrival, unix microseconds.
+    pub received_at: i64,
+    /// The others: their place in the batch, and why.
+    pub exceptions: Vec<(usize, Exception)>,
+}
+
+/// Why an event of a batch was not stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exception {
+    /// The same id with the same content is in the log already.
+    Duplicate {
+        /// Where.
+        offset: Offset,
+        /// Its id.
+        id: Uuid,
+    },
+    /// The session belongs to another application.
+    SessionConflict,
+    /// The same id is in the log already, with other content.
+    IdConflict {
+        /// Where.
+        offset: Offset,
+    },
+    /// Nothing was wrong with it, but the batch was all or nothing.
+    NotStored,
+}
+
+/// Ownership of sessions and client-made ids, over the whole log.
+#[derive(Debug, Default)]
+pub(crate) struct Admission {
+    active: Active,
+    /// Oldest first.
+    sealed: Vec<SealedPart>,
+    idempotency_window: i64,
+}
+
+#[derive(Debug)]
+struct SealedPart {
+    segment: Arc<Segment>,
+    last_received_at: i64,
+    /// Until the footer is on the disk, the entries themselves.
+    entries: Arc<SealedEntries>,
+}
+
+#[derive(Debug, Default)]
+struct Active {
+    sessions: HashMap<Uuid, SessionEntry>,
+    ids: HashMap<(ApplicationId, Uuid), IdEntry>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct SessionEntry {
+    owner: ApplicationId,
+    /// Whether the session was first seen in the active segment; otherwise this only spares a look at the footers.
+    first_here: bool,
+}
+
+/// What a request added, so that it can be taken back when it could not be stored.
+#[derive(Debug, Default)]
+pub(crate) struct Added {
+    sessions: Vec<Uuid>,
+    ids: Vec<(ApplicationId, Uuid)>,
+}
+
+impl Admission {
+    pub(crate) fn new(idempotency_window: i64) -> Self {
+        Self {
+            idempotency_window,
+            ..Self::default()
+        }
+    }
+
+    /// Decides about an event that would get `offset`; remembers it if it may be stored.
+    pub(crate) fn admit(
+        &mut self,
+        application: ApplicationId,
+        item: &Item,
+        offset: Offset,
+        now: i64,
+        added: &mut Added,
+    ) -> Result<Option<Exception>, ReadError> {
+        // The id first: a repeat is a repeat even if it says so about somebody else's session.
+        if let Some((id, content_hash)) = item.client {
+            if let Some(entry) = self.id_entry(application, id, now)? {
+                return Ok(Some(if entry.content_hash == content_hash {
+                    Exception::Duplicate {
+                        offset: entry.offset,
+                        id,
+                    }
+                } else {
+                    Exception::IdConflict {
+                        offset: entry.offset,
+                    }
+                }));
+            }
+        }
+        match self.owner(item.session)? {
+            Some(owner) if owner != application => return Ok(Some(Exception::SessionConflict)),
+            Some(_) => {}
+            None => {
+                self.active.sessions.insert(
+                    item.session,
+                    SessionEntry {
+                        owner: application,
+                        first_here: true,
+                    },
+                );
+                added.sessions.push(item.session);
+            }
+        }
+        if let Some((id, content_hash)) = item.client {
+            self.active.ids.insert(
+                (application, id),
+                IdEntry {
+                    offset,
+                    content_hash,
+                },
+            );
+            added.ids.push((application, id));
+        }
+        Ok(None)
+    }
+
+    /// Forgets what a request added that was not stored.
+    pub(crate) fn take_back(&mut self, added: Added) {
+        for session in added.sessions {
+            self.active.sessions.remove(&session);
+        }
+        for id in added.ids {
+            self.active.ids.remove(&id);
+        }
+    }
+
+    fn owner(&mut self, session: Uuid) -> Result<Option<ApplicationId>, ReadError> {
+        if let Some(entry) = self.active.sessions.get(&session) {
+            return Ok(Some(entry.owner));
+        }
+        for part in self.sealed.iter().rev() {
+            if let Some(owner) = part.entries.owner(session, &part.segment)? {
+                self.active.sessions.insert(
+                    session,
+                    SessionEntry {
+                        owner,
+                        first_here: false,
+                    },
+                );
+                return Ok(Some(owner));
+            }
+        }
+        Ok(None)
+    }
+
+    fn id_entry(
+        &self,
+        application: ApplicationId,
+        id: Uuid,
+        now: i64,
+    ) -> Result<Option<IdEntry>, ReadError> {
+        if let Some(entry) = self.active.ids.get(&(application, id)) {
+            return Ok(Some(*entry));
+        }
+        for part in self.sealed.iter().rev() {
+            if part.last_received_at < now.saturating_sub(self.idempotency_window) {
+                break;
+            }
+            if let Some(entry) = part.entries.id(application, id, &part.segment)? {
+                return Ok(Some(entry));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Takes in an event that recovery found in the active segment. The first owner of a session stays.
+    pub(crate) fn replay(
+        &mut self,
+        event: &EventRecord<'_>,
+        offset: Offset,
+    ) -> Result<(), ReadError> {
+        if self.owner(event.session_id)?.is_none() {
+            let entry = SessionEntry {
+                owner: event.application,
+                first_here: true,
+            };
+            self.active.sessions.insert(event.session_id, entry);
+        }
+        if let Some(client) = &event.client {
+            let entry = IdEntry {
+                offset,
+                content_hash: client.content_hash,
+            };
+            self.active.ids.insert((event.application, event.id), entry);
+        }
+        Ok(())
+    }
+
+    /// Closes the active segment's part: returns its entries for the footer, and goes on asking them.
+    pub(crate) fn seal(
+        &mut self,
+        segment: Arc<Segment>,
+        last_received_at: i64,
+    ) -> Arc<SealedEntries> {
+        self.leave_tables_to_footers();
+        let active = std::mem::take(&mut self.active);
+        let sessions = active
+            .sessions
+            .into_iter()
+            .filter(|(_, entry)| entry.first_here);
+        let entries = Arc::new(SealedEntries::build(
+            sessions.map(|(session, entry)| (session, entry.owner)),
+            active
+                .ids
+                .into_iter()
+                .map(|((application, id), entry)| (application, id, entry)),
+        ));
+        self.sealed.push(SealedPart {
+            segment,
+            last_received_at,
+            entries: entries.clone(),
+        });
+        entries
+    }
+
+    /// Drops from memory what is in a footer by now.
+    fn leave_tables_to_footers(&mut self) {
+        for part in self
+            .sealed
+            .iter_mut()
+            .filter(|part| part.segment.sealed().is_some())
+        {
+            if let Some(in_footer) = part.entries.left_to_footer(&part.segment) {
+                part.entries = Arc::new(in_footer);
+            }
+        }
+    }
+
+    /// Takes in a sealed segment whose footer was opened. Segments come oldest first.
+    pub(crate) fn add_sealed(
+        &mut self,
+        segment: Arc<Segment>,
+        last_received_at: i64,
+        entries: SealedEntries,
+    ) {
+        self.sealed.push(SealedPart {
+            segment,
+            last_received_at,
+            entries: Arc::new(entries),
+        });
+    }
+}

@@ -1,0 +1,303 @@
+//! Puts frames at the end of the log: one write and one sync for a group of them.
+//!
+//! What must stay true: after the first failed write or sync nothing is written any more, because nobody knows what
+//! the disk holds; and a frame is only written into bytes that were filled with zeros before, so that a full disk
+//! never tears one.
+
+use std::io;
+use std::sync::Arc;
+
+use crate::error::AppendError;
+use crate::format::footer::Summary;
+use crate::format::frame::{self, FRAME_HEADER_BYTES, FrameHeader, TABLE_ENTRY_BYTES};
+use crate::format::segment_header::{SEGMENT_HEADER_BYTES, SegmentHeader};
+use crate::format::{FRAME_BODY_MAX_BYTES, aligned, file_name};
+use crate::log::Shared;
+use crate::offset::Offset;
+use crate::segment::Segment;
+use crate::storage::write_zeros;
+
+/// How much is filled with zeros ahead of the frames, at first and at most.
+const FILL_FIRST_BYTES: u64 = 1 << 20;
+const FILL_MOST_BYTES: u64 = 32 << 20;
+
+/// Writes at the end of the log. `&mut self` is the single-writer rule.
+#[derive(Debug)]
+pub(crate) struct Appender {
+    shared: Arc<Shared>,
+    segment_max_bytes: u64,
+    active: Tail,
+    group: Vec<u8>,
+    last_received_at: i64,
+}
+
+/// The end of the active segment.
+#[derive(Debug)]
+pub(crate) struct Tail {
+    pub(crate) segment: Arc<Segment>,
+    /// Where the next group goes; what is collected in the group lies behind it.
+    pub(crate) position: u64,
+    /// Up to where the file was filled with zeros or holds frames.
+    pub(crate) filled: u64,
+    pub(crate) previous: u32,
+    pub(crate) summary: Summary,
+    /// Offsets of registry records in this segment.
+    pub(crate) controls: Vec<Offset>,
+}
+
+impl Tail {
+    /// The end of a segment that holds nothing yet.
+    pub(crate) fn empty(segment: Arc<Segment>, filled: u64) -> Self {
+        let base = segment.header.base;
+        let summary = Summary {
+            base,
+            end: base,
+            frames_end: SEGMENT_HEADER_BYTES as u64,
+            min_timestamp: i64::MAX,
+            max_timestamp: i64::MIN,
+            last_frame: segment.header.chain_start(),
+            ..Summary::default()
+        };
+        let (position, previous) = (summary.frames_end, summary.last_frame);
+        Self {
+            segment,
+            position,
+            filled,
+            previous,
+            summary,
+            controls: Vec::new(),
+        }
+    }
+
+    /// Counts a frame that begins at `position`.
+    pub(crate) fn note(&mut self, header: &FrameHeader, sum: u32, position: u64) {
+        if header.count > 0 {
+            if self.summary.end == self.summary.base {
+                self.summary.first_received_at = header.appended_at;
+            }
+            self.summary.last_received_at = header.appended_at;
+            self.segment.note_frame(header.first_offset, position);
+        }
+        self.summary.end = header.end_offset();
+        self.summary.frames_end = position + header.stride() as u64;
+        self.summary.last_frame = sum;
+        self.previous = sum;
+    }
+
+    /// Counts an event.
+    pub(crate) fn note_event(&mut self, timestamp: i64) {
+        self.summary.events += 1;
+        self.summary.min_timestamp = self.summary.min_timestamp.min(timestamp);
+        self.summary.max_timestamp = self.summary.max_timestamp.max(timestamp);
+    }
+}
+
+/// A segment that was closed by a roll and wants its footer.
+pub(crate) struct Closed {
+    pub(crate) segment: Arc<Segment>,
+    pub(crate) summary: Summary,
+    pub(crate) controls: Vec<Offset>,
+}
+
+impl Appender {
+    pub(crate) fn new(shared: Arc<Shared>, segment_max_bytes: u64, active: Tail) -> Self {
+        let last_received_at = active.summary.last_received_at;
+        Self {
+            shared,
+            segment_max_bytes,
+            active,
+            group: Vec::new(),
+            last_received_at,
+        }
+    }
+
+    /// Returns the offset that the next record gets.
+    pub(crate) fn next_offset(&self) -> Offset {
+        self.active.summary.end
+    }
+
+    /// Returns when what is appended now arrives: the later of now and the last record's arrival.
+    pub(crate) fn arrival(&mut self) -> i64 {
+        self.last_received_at = self.last_received_at.max(crate::time::now());
+        self.last_received_at
+    }
+
+    /// Keeps arrivals from going backwards over a restart.
+    pub(crate) fn not_before(&mut self, received_at: i64) {
+        self.last_received_at = self.last_received_at.max(received_at);
+    }
+
+    /// Returns how many bytes wait for [`Self::flush`].
+    pub(crate) fn pending_bytes(&self) -> usize {
+        self.group.len()
+    }
+
+    /// Returns how many bytes of frame `records` records of `bytes` bytes make, or why they cannot be one.
+    fn frame_bytes(records: usize, bytes: usize) -> Result<usize, AppendError> {
+        let body = records * TABLE_ENTRY_BYTES + bytes;
+        if body > FRAME_BODY_MAX_BYTES {
+            return Err(AppendError::TooLarge {
+                bytes: body,
+                limit: FRAME_BODY_MAX_BYTES,
+            });
+        }
+        Ok(FRAME_HEADER_BYTES + aligned(body))
+    }
+
+    /// Says whether a frame of so many records and bytes would have to go into another segment.
+    pub(crate) fn wants_roll(&self, records: usize, bytes: usize) -> Result<bool, AppendError> {
+        let end =
+            self.active.position + (self.group.len() + Self::frame_bytes(records, bytes)?) as u64;
+        Ok(end > self.segment_max_bytes && self.active.summary.end > self.active.summary.base)
+    }
+
+    /// Adds a frame to the group. [`Self::wants_roll`] was asked and acted upon. Nothing is on the disk before
+    /// [`Self::flush`]; when this fails, nothing was added.
+    pub(crate) fn push<'r>(
+        &mut self,
+        records: impl Iterator<Item = &'r [u8]> + Clone,
+        appended_at: i64,
+        duplicates: u32,
+        rejected: u32,
+    ) -> Result<(), AppendError> {
+        let (count, bytes) = records.clone().fold((0, 0), |(count, bytes), record| {
+            (count + 1, bytes + record.len())
+        });
+        let length = Self::frame_bytes(count, bytes)?;
+        let position = self.active.position + self.group.len() as u64;
+        self.fill(position + length as u64)?;
+        let mut header = FrameHeader {
+            body_bytes: 0,
+            count: 0,
+            first_offset: self.active.summary.end,
+            appended_at,
+            durable_end: self.shared.durable.get(),
+            table_checksum: 0,
+            previous: self.active.previous,
+            duplicates,
+            rejected,
+        };
+        let sum = frame::push(
+            &mut self.group,
+            &mut header,
+            records,
+            self.active.segment.header.salt,
+        );
+        self.active.note(&header, sum, position);
+        Ok(())
+    }
+
+    /// Counts an event of the frame just pushed.
+    pub(crate) fn note_event(&mut self, timestamp: i64) {
+        self.active.note_event(timestamp);
+    }
+
+    /// Notes that the record at `offset` is a registry record.
+    pub(crate) fn note_control(&mut self, offset: Offset) {
+        self.active.controls.push(offset);
+    }
+
+    /// Makes sure that the active file is filled up to `end`. A full disk shows here, before anything was written.
+    fn fill(&mut self, end: u64) -> Result<(), AppendError> {
+        if end <= self.active.filled {
+            return Ok(());
+        }
+        let step = self.active.filled.clamp(FILL_FIRST_BYTES, FILL_MOST_BYTES);
+        let target = end.max((self.active.filled + step).min(self.segment_max_bytes));
+        let file = &self.active.segment.file;
+        let filled =
+            write_zeros(file.as_ref(), self.active.filled..target).and_then(|()| file.sync());
+        match filled {
+            Ok(()) => {
+                self.active.filled = target;
+                Ok(())
+            }
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => Err(AppendError::DiskFull),
+            Err(error) => Err(self.poison("filling", &error)),
+        }
+    }
+
+    /// Writes the group and syncs it; publishes the durable end.
+    pub(crate) fn flush(&mut self) -> Result<(), AppendError> {
+        if self.group.is_empty() {
+            return Ok(());
+        }
+        let file = &self.active.segment.file;
+        let stored = file
+            .write_at(&self.group, self.active.position)
+            .and_then(|()| file.sync());
+        if let Err(error) = stored {
+            return Err(self.poison("writing", &error));
+        }
+        self.active.position += self.group.len() as u64;
+        self.group.clear();
+        self.shared.durable.advance(self.active.summary.end);
+        Ok(())
+    }
+
+    /// Begins a new segment. The group must be flushed. Returns the old one, to be sealed.
+    pub(crate) fn roll(&mut self) -> Result<Closed, AppendError> {
+        debug_assert!(self.group.is_empty(), "a roll follows a flush");
+        let base = self.active.summary.end;
+        let tail = match begin_segment(&self.shared, base) {
+            Ok(tail) => tail,
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+                return Err(AppendError::DiskFull);
+            }
+            Err(error) => return Err(self.poison("beginning a segment", &error)),
+        };
+        self.shared.add_segment(tail.segment.clone());
+        let old = std::mem::replace(&mut self.active, tail);
+        Ok(Closed {
+            segment: old.segment,
+            summary: old.summary,
+            controls: old.controls,
+        })
+    }
+
+    /// Writes a frame without records that says how far the log is durable, unless the last frame says it already.
+    /// After this, damage to any record can be told from a torn tail.
+    pub(crate) fn mark_durable(&mut self) -> Result<(), AppendError> {
+        let now = self.arrival();
+        self.push(std::iter::empty(), now, 0, 0)?;
+        self.flush()
+    }
+
+    fn poison(&self, doing: &str, error: &io::Error) -> AppendError {
+        let message = format!("{doing} {}: {error}", self.active.segment.name);
+        self.shared.poison(&message);
+        AppendError::Poisoned(message)
+    }
+}
+
+/// Makes the file of a segment that begins at `base`: takes the spare if there is one. Its header and its name are on
+/// the disk when this returns.
+pub(crate) fn begin_segment(shared: &Shared, base: Offset) -> io::Result<Tail> {
+    let name = file_name::segment(base);
+    let header = SegmentHeader {
+        store: shared.store,
+        base,
+        created_at: crate::time::now(),
+        salt: uuid::Uuid::new_v4().as_fields().0,
+    };
+    let spare = shared.take_spare();
+    let temporary = if spare.is_some() { SPARE } else { BEGINNING };
+    let (file, filled) = match spare {
+        Some(spare) => spare,
+        None => (shared.storage.create(BEGINNING)?, 0),
+    };
+    file.write_at(&header.encode(), 0)?;
+    file.sync()?;
+    shared.storage.rename(temporary, &name)?;
+    shared.storage.sync_names()?;
+    let segment = Arc::new(Segment::new(name, header, file));
+    Ok(Tail::empty(
+        segment,
+        filled.max(SEGMENT_HEADER_BYTES as u64),
+    ))
+}
+
+/// The name of the zero-filled file that becomes the next segment.
+pub(crate) const SPARE: &str = "spare";
+/// The name of a segment file whose header is not on the disk yet.
+pub(crate) const BEGINNING: &str = "beginning";

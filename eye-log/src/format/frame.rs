@@ -1,0 +1,266 @@
+//! A frame: what one request appended, one or more records, all or nothing.
+//!
+//! What must stay true: a length is believed only after the header's checksum has been, and nothing outside the
+//! slice is read whatever the bytes say.
+
+use super::{FRAME_BODY_MAX_BYTES, FRAME_RECORDS_MAX, aligned, checksum, i64_at, u32_at, u64_at};
+use crate::offset::Offset;
+
+/// Bytes of a frame's header.
+pub const FRAME_HEADER_BYTES: usize = 64;
+/// Bytes that the table spends on each record: its length and its checksum.
+pub const TABLE_ENTRY_BYTES: usize = 8;
+/// The first bytes of every frame.
+pub const MAGIC: u32 = u32::from_le_bytes(*b"EYEF");
+const FRAME_VERSION: u32 = 1;
+
+/// What a frame says of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FrameHeader {
+    /// Bytes of table and records, without the padding behind them.
+    pub body_bytes: u32,
+    /// How many records it holds; 0 for a frame that only carries `durable_end`.
+    pub count: u32,
+    /// The offset of its first record.
+    pub first_offset: Offset,
+    /// When it was appended, unix microseconds; never before the frame in front of it.
+    pub appended_at: i64,
+    /// The log's durable end when this frame was written.
+    pub durable_end: Offset,
+    /// Checksum of the table.
+    pub table_checksum: u32,
+    /// The header checksum of the frame in front, or the segment's chain start.
+    pub previous: u32,
+    /// How many of the request's events were duplicates.
+    pub duplicates: u32,
+    /// How many of the request's events were refused.
+    pub rejected: u32,
+}
+
+/// What stands where a frame may stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Found {
+    /// A header whose checksum holds, and that checksum.
+    Frame(FrameHeader, u32),
+    /// Zero bytes: nothing was written here.
+    Zeros,
+    /// Neither.
+    Broken,
+}
+
+impl FrameHeader {
+    /// Returns the header's bytes and its checksum.
+    pub fn encode(&self, salt: u32) -> ([u8; FRAME_HEADER_BYTES], u32) {
+        let mut bytes = [0; FRAME_HEADER_BYTES];
+        bytes[0..4].copy_from_slice(&MAGIC.to_le_bytes());
+        bytes[8..12].copy_from_slice(&self.body_bytes.to_le_bytes());
+        bytes[12..16].copy_from_slice(&self.count.to_le_bytes());
+        bytes[16..24].copy_from_slice(&self.first_offset.to_le_bytes());
+        bytes[24..32].copy_from_slice(&self.appended_at.to_le_bytes());
+        bytes[32..40].copy_from_slice(&self.durable_end.to_le_bytes());
+        bytes[40..44].copy_from_slice(&self.table_checksum.to_le_bytes());
+        bytes[44..48].copy_from_slice(&self.previous.to_le_bytes());
+        bytes[48..52].copy_from_slice(&self.duplicates.to_le_bytes());
+        bytes[52..56].copy_from_slice(&self.rejected.to_le_bytes());
+        bytes[56..60].copy_from_slice(&FRAME_VERSION.to_le_bytes());
+        let sum = checksum(salt, &bytes[8..]);
+        bytes[4..8].copy_from_slice(&sum.to_le_bytes());
+        (bytes, sum)
+    }
+
+    /// Looks at the first 64 of `bytes`; fewer are broken.
+    pub fn decode(bytes: &[u8], salt: u32) -> Found {
+        let Some(bytes) = bytes.get(..FRAME_HEADER_BYTES) else {
+            return Found::Broken;
+        };
+        if bytes.iter().all(|byte| *byte == 0) {
+            return Found::Zeros;
+        }
+        let sum = u32_at(bytes, 4);
+        if u32_at(bytes, 0) != MAGIC
+            || sum != checksum(salt, &bytes[8..])
+            || u32_at(bytes, 56) != FRAME_VERSION
+        {
+            return Found::Broken;
+        }
+        let header = Self {
+            body_bytes: u32_at(bytes, 8),
+            count: u32_at(bytes, 12),
+            first_offset: u64_at(bytes, 16),
+            appended_at: i64_at(bytes, 24),
+            durable_end: u64_at(bytes, 32),
+            table_checksum: u32_at(bytes, 40),
+            previous: u32_at(bytes, 44),
+            duplicates: u32_at(bytes, 48),
+            rejected: u32_at(bytes, 52),
+        };
+        let possible = header.body() <= FRAME_BODY_MAX_BYTES
+            && header.records() <= FRAME_RECORDS_MAX
+            && header.records() * TABLE_ENTRY_BYTES <= header.body()
+            && header
+                .first_offset
+                .checked_add(u64::from(header.count))
+                .is_some();
+        if possible {
+            Found::Frame(header, sum)
+        } else {
+            Found::Broken
+        }
+    }
+
+    /// Returns the bytes of table and records.
+    pub fn body(&self) -> usize {
+        self.body_bytes as usize
+    }
+
+    /// Returns how many records it holds.
+    pub fn records(&self) -> usize {
+        self.count as usize
+    }
+
+    /// Returns one past the offset of its last record.
+    pub fn end_offset(&self) -> Offset {
+        self.first_offset + u64::from(self.count)
+    }
+
+    /// Returns how far the next frame lies behind the beginning of this one.
+    pub fn stride(&self) -> usize {
+        FRAME_HEADER_BYTES + aligned(self.body())
+    }
+}
+
+/// The lengths and checksums of a frame's records, checked against the header.
+#[derive(Debug, Clone)]
+pub struct Table<'a> {
+    entries: &'a [u8],
+    salt: u32,
+}
+
+impl<'a> Table<'a> {
+    /// Takes the table from the beginning of a body; `None` when it is not the one that was written.
+    pub fn of(header: &FrameHeader, body: &'a [u8], salt: u32) -> Option<Self> {
+        let entries = body.get(..header.records() * TABLE_ENTRY_BYTES)?;
+        let table = Self { entries, salt };
+        let sums = checksum(salt, entries) == header.table_checksum;
+        (sums && entries.len() + table.lengths().sum::<usize>() == header.body()).then_some(table)
+    }
+
+    fn lengths(&self) -> impl Iterator<Item = usize> + use<'a> {
+        self.entries
+            .chunks_exact(TABLE_ENTRY_BYTES)
+            .map(|entry| u32_at(entry, 0) as usize)
+    }
+
+    /// Returns where each record lies within the body.
+    pub fn ranges(&self) -> impl Iterator<Item = std::ops::Range<usize>> + use<'a> {
+        self.lengths().scan(self.entries.len(), |at, length| {
+            let start = *at;
+            *at += length;
+            Some(start..*at)
+        })
+    }
+
+    /// Says whether `record` is what was written as the record `index` of the frame.
+    pub fn holds(&self, index: usize, record: &[u8]) -> bool {
+        u32_at(self.entries, index * TABLE_ENTRY_BYTES + 4) == checksum(self.salt, record)
+    }
+}
+
+/// Appends a whole frame to `out` and returns its header's checksum. `header`'s body length, count and table checksum
+/// are filled in from `records`.
+pub fn push<'r>(
+    out: &mut Vec<u8>,
+    header: &mut FrameHeader,
+    records: impl Iterator<Item = &'r [u8]> + Clone,
+    salt: u32,
+) -> u32 {
+    let start = out.len();
+    out.resize(start + FRAME_HEADER_BYTES, 0);
+    let table = out.len();
+    let mut count = 0u32;
+    for record in records.clone() {
+        out.extend_from_slice(
+            &u32::try_from(record.len())
+                .unwrap_or(u32::MAX)
+                .to_le_bytes(),
+        );
+        out.extend_from_slice(&checksum(salt, record).to_le_bytes());
+        count += 1;
+    }
+    header.table_checksum = checksum(salt, &out[table..]);
+    for record in records {
+        out.extend_from_slice(record);
+    }
+    header.count = count;
+    header.body_bytes =
+        u32::try_from(out.len() - table).expect("the writer keeps bodies under the cap");
+    out.resize(start + header.stride(), 0);
+    let (bytes, sum) = header.encode(salt);
+    out[start..start + FRAME_HEADER_BYTES].copy_from_slice(&bytes);
+    sum
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn header() -> FrameHeader {
+        FrameHeader {
+            body_bytes: 0,
+            count: 0,
+            first_offset: 7,
+            appended_at: 99,
+            durable_end: 5,
+            table_checksum: 0,
+            previous: 3,
+            duplicates: 1,
+            rejected: 2,
+        }
+    }
+
+    #[test]
+    fn every_flipped_bit_of_a_frame_is_noticed() {
+        let mut bytes = Vec::new();
+        let mut header = header();
+        push(
+            &mut bytes,
+            &mut header,
+            [b"first".as_slice(), b"", b"third record"].into_iter(),
+            42,
+        );
+        assert_eq!(bytes.len() % 8, 0);
+        let body_end = FRAME_HEADER_BYTES + header.body();
+        let whole = |bytes: &[u8]| {
+            let Found::Frame(header, _) = FrameHeader::decode(bytes, 42) else {
+                return false;
+            };
+            let Some(body) = bytes.get(FRAME_HEADER_BYTES..FRAME_HEADER_BYTES + header.body())
+            else {
+                return false;
+            };
+            let Some(table) = Table::of(&header, body, 42) else {
+                return false;
+            };
+            table
+                .ranges()
+                .enumerate()
+                .all(|(index, range)| table.holds(index, &body[range]))
+        };
+        assert!(whole(&bytes));
+        for bit in 0..body_end * 8 {
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            assert!(!whole(&bytes), "bit {bit}");
+            bytes[bit / 8] ^= 1 << (bit % 8);
+        }
+    }
+
+    #[test]
+    fn a_frame_of_another_segment_is_no_frame() {
+        let mut bytes = Vec::new();
+        push(&mut bytes, &mut header(), [b"x".as_slice()].into_iter(), 42);
+        assert_eq!(FrameHeader::decode(&bytes, 43), Found::Broken);
+        assert_eq!(FrameHeader::decode(&[0; 64], 43), Found::Zeros);
+        assert_eq!(FrameHeader::decode(&bytes[..63], 42), Found::Broken);
+    }
+}

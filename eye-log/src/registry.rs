@@ -1,0 +1,282 @@
+//! Applications and tokens: what the registry changes in the log add up to.
+//!
+//! What must stay true: only the writer changes it, in log order, and it is a fold of the log's registry records, so
+//! that replaying the log gives the same registry. It lives here and not in the catalog because sending must work
+//! while the index is away.
+
+use std::collections::{BTreeMap, HashMap};
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// The number of an application: dense from 0, in order of registration. Users know it by its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ApplicationId(pub u32);
+
+/// An application that sends events.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Application {
+    /// Its number.
+    pub id: ApplicationId,
+    /// Its name: unique, 1 to 100 characters, never changed.
+    pub name: String,
+    /// Whether its tokens are accepted.
+    pub active: bool,
+    /// When it was registered, unix microseconds.
+    pub created_at: i64,
+}
+
+/// A token, known by the hash of its secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Token {
+    /// Names the token without giving it away.
+    pub id: Uuid,
+    /// What it may do.
+    pub kind: TokenKind,
+    /// The application it acts for; `None` for analysts and admins.
+    pub application: Option<ApplicationId>,
+    /// SHA-256 of the secret.
+    pub hash: [u8; 32],
+    /// When it was issued, unix microseconds.
+    pub created_at: i64,
+}
+
+/// What a token may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TokenKind {
+    /// Acts for one application.
+    Application {
+        /// May read the application's own events.
+        read: bool,
+        /// May send events.
+        write: bool,
+    },
+    /// Reads everything, sends nothing.
+    Analyst,
+    /// May do everything.
+    Admin,
+}
+
+/// A change to the registry that somebody asks for.
+#[derive(Debug, Clone)]
+pub enum Change {
+    /// Registers an application, with a first token if wanted (its `application` is filled in).
+    RegisterApplication {
+        /// The name, 1 to 100 characters, already trimmed.
+        name: String,
+        /// A token issued in the same frame.
+        token: Option<NewToken>,
+    },
+    /// Lets an application's tokens work or not.
+    SetApplicationActive {
+        /// Which application.
+        name: String,
+        /// Whether its tokens are accepted.
+        active: bool,
+    },
+    /// Issues a token.
+    IssueToken(NewToken),
+    /// Takes a token back for good.
+    RevokeToken {
+        /// Which token.
+        id: Uuid,
+    },
+}
+
+/// A token to be issued.
+#[derive(Debug, Clone)]
+pub struct NewToken {
+    /// Names the token without giving it away.
+    pub id: Uuid,
+    /// What it may do.
+    pub kind: TokenKind,
+    /// The application it acts for.
+    pub application: Option<ApplicationId>,
+    /// SHA-256 of the secret.
+    pub hash: [u8; 32],
+}
+
+/// Who asked for a change; goes into the record.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Actor {
+    /// The acting token's id; nil for the owner of the folder.
+    pub token: Uuid,
+    /// The request that asked.
+    pub request: Uuid,
+}
+
+/// What a change led to.
+#[derive(Debug, Clone)]
+pub enum Changed {
+    /// The application as it is now.
+    Application(Application),
+    /// The token that was issued.
+    Token(Token),
+    /// The token is gone.
+    Revoked,
+}
+
+/// One registry record's content, as kept in the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RegistryChange {
+    /// An application was registered.
+    Registered {
+        /// Its number.
+        application: ApplicationId,
+        /// Its name.
+        name: String,
+    },
+    /// An application was disabled or enabled.
+    SetActive {
+        /// Which.
+        application: ApplicationId,
+        /// Whether its tokens are accepted.
+        active: bool,
+    },
+    /// A token was issued.
+    Issued(NewTokenRecord),
+    /// A token was revoked.
+    Revoked {
+        /// Which.
+        token: Uuid,
+    },
+}
+
+/// The content of a token record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewTokenRecord {
+    /// The token's id.
+    pub token: Uuid,
+    /// What it may do.
+    pub kind: TokenKind,
+    /// The application it acts for.
+    pub application: Option<ApplicationId>,
+    /// SHA-256 of the secret.
+    pub hash: [u8; 32],
+}
+
+/// The applications and tokens as of some offset.
+#[derive(Debug, Clone, Default)]
+pub struct Registry {
+    applications: Vec<Application>,
+    by_name: HashMap<String, ApplicationId>,
+    tokens: BTreeMap<Uuid, Token>,
+    by_hash: HashMap<[u8; 32], Uuid>,
+}
+
+impl Registry {
+    /// Returns an application by its number.
+    pub fn application(&self, id: ApplicationId) -> Option<&Application> {
+        self.applications.get(usize::try_from(id.0).ok()?)
+    }
+
+    /// Returns an application by its name.
+    pub fn application_named(&self, name: &str) -> Option<&Application> {
+        self.application(*self.by_name.get(name)?)
+    }
+
+    /// Returns all applications, in order of registration.
+    pub fn applications(&self) -> impl Iterator<Item = &Application> {
+        self.applications.iter()
+    }
+
+    /// Returns the token whose secret has this SHA-256. Looking up a hash tells nobody a secret by its time.
+    pub fn token_by_hash(&self, sha256: &[u8; 32]) -> Option<&Token> {
+        self.tokens.get(self.by_hash.get(sha256)?)
+    }
+
+    /// Returns a token by its id.
+    pub fn token(&self, id: Uuid) -> Option<&Token> {
+        self.tokens.get(&id)
+    }
+
+    /// Returns all tokens that were not revoked.
+    pub fn tokens(&self) -> impl Iterator<Item = &Token> {
+        self.tokens.values()
+    }
+
+    /// Returns the number the next application gets.
+    pub(crate) fn next_application(&self) -> ApplicationId {
+        ApplicationId(u32::try_from(self.applications.len()).unwrap_or(u32::MAX))
+    }
+
+    /// Applies a record of the log that arrived at `at`. Records that refer to nothing change nothing.
+    pub fn apply(&mut self, change: &RegistryChange, at: i64) {
+        match change {
+            RegistryChange::Registered { application, name } => {
+                if *application == self.next_application() && !self.by_name.contains_key(name) {
+                    self.by_name.insert(name.clone(), *application);
+                    let name = name.clone();
+                    self.applications.push(Application {
+                        id: *application,
+                        name,
+                        active: true,
+                        created_at: at,
+                    });
+                }
+            }
+            RegistryChange::SetActive {
+                application,
+                active,
+            } => {
+                let place = usize::try_from(application.0).unwrap_or(usize::MAX);
+                if let Some(application) = self.applications.get_mut(place) {
+                    application.active = *active;
+                }
+            }
+            RegistryChange::Issued(issued) => {
+                self.by_hash.insert(issued.hash, issued.token);
+                let NewTokenRecord {
+                    token: id,
+                    kind,
+                    application,
+                    hash,
+                } = issued.clone();
+                self.tokens.insert(
+                    id,
+                    Token {
+                        id,
+                        kind,
+                        application,
+                        hash,
+                        created_at: at,
+                    },
+                );
+            }
+            RegistryChange::Revoked { token } => {
+                if let Some(token) = self.tokens.remove(token) {
+                    self.by_hash.remove(&token.hash);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_revoked_token_is_gone_and_names_stay_unique() {
+        let mut registry = Registry::default();
+        let register = |id, name: &str| RegistryChange::Registered {
+            application: ApplicationId(id),
+            name: name.into(),
+        };
+        registry.apply(&register(0, "a"), 1);
+        registry.apply(&register(1, "a"), 2);
+        assert_eq!(registry.applications().count(), 1);
+        let token = Uuid::from_u128(7);
+        let record = NewTokenRecord {
+            token,
+            kind: TokenKind::Analyst,
+            application: None,
+            hash: [9; 32],
+        };
+        registry.apply(&RegistryChange::Issued(record), 3);
+        assert_eq!(registry.token_by_hash(&[9; 32]).unwrap().id, token);
+        registry.apply(&RegistryChange::Revoked { token }, 4);
+        assert!(registry.token_by_hash(&[9; 32]).is_none());
+    }
+}

@@ -1,0 +1,63 @@
+//! The few file operations the log needs, so that tests can put a disk behind it that loses power, tears and fills up.
+
+mod disk;
+
+use std::fmt::Debug;
+use std::io;
+use std::sync::Arc;
+
+pub use disk::Disk;
+
+/// A folder of files.
+pub trait Storage: Send + Sync + Debug + 'static {
+    /// Returns the names of the folder's files, in no order.
+    fn list(&self) -> io::Result<Vec<String>>;
+    /// Opens a file that is there, for reading and writing.
+    fn open(&self, name: &str) -> io::Result<Arc<dyn StorageFile>>;
+    /// Makes an empty file, replacing one of the same name. Its name is on the disk only after [`Self::sync_names`].
+    fn create(&self, name: &str) -> io::Result<Arc<dyn StorageFile>>;
+    /// Gives a file another name. On the disk only after [`Self::sync_names`].
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+    /// Takes a file away. On the disk only after [`Self::sync_names`].
+    fn remove(&self, name: &str) -> io::Result<()>;
+    /// Syncs the folder itself: which names there are.
+    fn sync_names(&self) -> io::Result<()>;
+}
+
+/// An open file, read and written at positions.
+pub trait StorageFile: Send + Sync + Debug {
+    /// Fills `buffer` from `position` on; fewer bytes are an error of kind `UnexpectedEof`.
+    fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<()>;
+    /// Writes all of `bytes` at `position`. Not on the disk before [`Self::sync`].
+    fn write_at(&self, bytes: &[u8], position: u64) -> io::Result<()>;
+    /// Returns once everything written is on the disk (fdatasync). An error means that nobody knows what is.
+    fn sync(&self) -> io::Result<()>;
+    /// Returns the file's length in bytes.
+    fn size(&self) -> io::Result<u64>;
+    /// Cuts the file, or lengthens it with zeros.
+    fn set_size(&self, bytes: u64) -> io::Result<()>;
+}
+
+/// Reads `length` bytes at `position`.
+pub(crate) fn read_vec(
+    file: &dyn StorageFile,
+    position: u64,
+    length: usize,
+) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; length];
+    file.read_at(&mut bytes, position)?;
+    Ok(bytes)
+}
+
+/// Writes zeros over a range, in steps, without syncing.
+pub(crate) fn write_zeros(file: &dyn StorageFile, range: std::ops::Range<u64>) -> io::Result<()> {
+    const STEP: usize = 1 << 20;
+    let zeros = vec![0; STEP];
+    let mut at = range.start;
+    while at < range.end {
+        let length = usize::try_from(range.end - at).unwrap_or(STEP).min(STEP);
+        file.write_at(&zeros[..length], at)?;
+        at += length as u64;
+    }
+    Ok(())
+}

@@ -1,0 +1,498 @@
+//! The one thread that writes: drains what waits, decides, appends, syncs once, answers all.
+//!
+//! What must stay true: nothing is answered before the sync that covers it, and everything that waited gets an answer.
+//! There is no timer: while one group syncs, the next one gathers.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, PoisonError, mpsc};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crate::admission::{Added, Admission, Batch, Exception, Receipt};
+use crate::appender::Appender;
+use crate::config::LogConfig;
+use crate::error::{AppendError, ChangeError, QueueFull, ReadError};
+use crate::format::payload;
+use crate::ids::server_made_id;
+use crate::log::Shared;
+use crate::record::RegistryRecord;
+use crate::registry::{Actor, Change, Changed, NewTokenRecord, Registry, RegistryChange};
+use crate::segment::sealer::{self, Chore};
+
+/// After so long without anything to write, a frame says how far the log is durable.
+const IDLE: Duration = Duration::from_secs(1);
+
+type Reply<T> = Box<dyn FnOnce(T) + Send>;
+
+/// Something that waits for the writer.
+pub(crate) enum Request {
+    Append(Batch, Reply<Result<Receipt, AppendError>>),
+    Change(Change, Actor, Reply<Result<Changed, ChangeError>>),
+}
+
+/// What waits, bounded by count and bytes.
+#[derive(Default)]
+pub(crate) struct Queue {
+    state: Mutex<Waiting>,
+    arrived: Condvar,
+}
+
+#[derive(Default)]
+struct Waiting {
+    requests: VecDeque<Request>,
+    bytes: usize,
+    closed: bool,
+}
+
+impl Queue {
+    /// Puts a request in line; hands it back when the line is too long or closed.
+    pub(crate) fn push(
+        &self,
+        request: Request,
+        bytes: usize,
+        config: &LogConfig,
+    ) -> Result<(), (Request, Refused)> {
+        let mut waiting = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if waiting.closed {
+            return Err((request, Refused::Closed));
+        }
+        let too_many = waiting.requests.len() >= config.queue_max_requests;
+        if too_many || (waiting.bytes > 0 && waiting.bytes + bytes > config.queue_max_bytes) {
+            return Err((request, Refused::Full(QueueFull)));
+        }
+        waiting.bytes += bytes;
+        waiting.requests.push_back(request);
+        if waiting.requests.len() == 1 {
+            self.arrived.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Lets nothing more in; what waits is still written.
+    pub(crate) fn close(&self) {
+        self.state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .closed = true;
+        self.arrived.notify_one();
+    }
+
+    fn take(&self, patience: Option<Duration>) -> Taken {
+        let mut waiting = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            if !waiting.requests.is_empty() {
+                waiting.bytes = 0;
+                return Taken::Some(std::mem::take(&mut waiting.requests));
+            }
+            if waiting.closed {
+                return Taken::Closed;
+            }
+            match patience {
+                None => {
+                    waiting = self
+                        .arrived
+                        .wait(waiting)
+                        .unwrap_or_else(PoisonError::into_inner)
+                }
+                Some(patience) => {
+                    let (guard, timeout) = self
+                        .arrived
+                        .wait_timeout(waiting, patience)
+                        .unwrap_or_else(PoisonError::into_inner);
+                    waiting = guard;
+                    if timeout.timed_out() && waiting.requests.is_empty() && !waiting.closed {
+                        return Taken::Idle;
+                    }
+                }
+            }
+        }
+    }
+}
+
+pub(crate) enum Refused {
+    Full(QueueFull),
+    Closed,
+}
+
+enum Taken {
+    Some(VecDeque<Request>),
+    Idle,
+    Closed,
+}
+
+/// Everything the writing thread owns.
+pub(crate) struct Writer {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) config: LogConfig,
+    pub(crate) appender: Appender,
+    pub(crate) admission: Admission,
+    pub(crate) registry: Registry,
+    pub(crate) chores: mpsc::Sender<Chore>,
+}
+
+/// Answers that go out once the group is synced.
+type Answers = Vec<Box<dyn FnOnce(Option<AppendError>) + Send>>;
+
+impl Writer {
+    /// Starts the thread.
+    pub(crate) fn start(mut self, queue: Arc<Queue>) -> std::io::Result<JoinHandle<()>> {
+        std::thread::Builder::new()
+            .name("eye-writer".to_owned())
+            .spawn(move || self.run(&queue))
+    }
+
+    fn run(&mut self, queue: &Queue) {
+        let mut marked = true;
+        loop {
+            match queue.take((!marked).then_some(IDLE)) {
+                Taken::Some(requests) => {
+                    self.write(requests);
+                    marked = false;
+                }
+                Taken::Idle => {
+                    // A failure has poisoned the log, which the next append and the health report say.
+                    let _ = self.appender.mark_durable();
+                    marked = true;
+                }
+                Taken::Closed => {
+                    if !marked {
+                        let _ = self.appender.mark_durable();
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
+    fn write(&mut self, requests: VecDeque<Request>) {
+        let mut answers = Answers::new();
+        let mut registry_changed = false;
+        for request in requests {
+            if self.appender.pending_bytes() > self.config.group_max_bytes {
+                self.flush(&mut answers, &mut registry_changed);
+            }
+            match request {
+                Request::Append(batch, reply) => {
+                    match self.append(batch, &mut answers, &mut registry_changed) {
+                        Ok(receipt) => answers.push(Box::new(move |failed| {
+                            reply(failed.map_or(Ok(receipt), Err))
+                        })),
+                        Err(error) => reply(Err(error)),
+                    }
+                }
+                Request::Change(change, by, reply) => {
+                    match self.change(&change, by, &mut answers, &mut registry_changed) {
+                        Ok(changed) => answers.push(Box::new(move |failed| {
+                            reply(failed.map_or(Ok(changed), |error| Err(error.into())))
+                        })),
+                        Err(error) => reply(Err(error)),
+                    }
+                }
+            }
+        }
+        self.flush(&mut answers, &mut registry_changed);
+    }
+
+    /// Syncs the group, publishes what it changed, and answers.
+    fn flush(&mut self, answers: &mut Answers, registry_changed: &mut bool) {
+        let failed = self
+            .shared
+            .poisoned()
+            .map(AppendError::Poisoned)
+            .or_else(|| self.appender.flush().err());
+        if std::mem::take(registry_changed) && failed.is_none() {
+            self.shared.publish(self.registry.clone());
+        }
+        for answer in answers.drain(..) {
+            answer(failed.clone());
+        }
+    }
+
+    /// Makes room: rolls where the frame would not fit into the active segment.
+    fn make_room(
+        &mut self,
+        records: usize,
+        bytes: usize,
+        answers: &mut Answers,
+        registry_changed: &mut bool,
+    ) -> Result<(), AppendError> {
+        if let Some(message) = self.shared.poisoned() {
+            return Err(AppendError::Poisoned(message));
+        }
+        if !self.appender.wants_roll(records, bytes)? {
+            return Ok(());
+        }
+        self.flush(answers, registry_changed);
+        if let Some(message) = self.shared.poisoned() {
+            return Err(AppendError::Poisoned(message));
+        }
+        let closed = self.appender.roll()?;
+        let entries = self
+            .admission
+            .seal(closed.segment.clone(), closed.summary.last_received_at);
+        // The sealer only goes with the log; then the next open seals the segment.
+        let _ = self.chores.send(Chore::Seal(closed, entries));
+        let _ = self.chores.send(Chore::Spare);
+        Ok(())
+    }
+
+    fn append(
+        &mut self,
+        mut batch: Batch,
+        answers: &mut Answers,
+        registry_changed: &mut bool,
+    ) -> Result<Receipt, AppendError> {
+        self.make_room(batch.len(), batch.bytes(), answers, registry_changed)?;
+        let received_at = self.appender.arrival();
+        let first = self.appender.next_offset();
+        let mut added = Added::default();
+        let mut exceptions = Vec::new();
+        let mut stored = 0u64;
+        let items = std::mem::take(&mut batch.items);
+        for (index, item) in items.iter().enumerate() {
+            let judged = self.admission.admit(
+                batch.application,
+                item,
+                first + stored,
+                received_at,
+                &mut added,
+            );
+            match judged {
+                Ok(None) => stored += 1,
+                Ok(Some(exception)) => exceptions.push((index, exception)),
+                Err(error) => {
+                    self.admission.take_back(added);
+                    return Err(self.cannot_judge(&error));
+                }
+            }
+        }
+        let refused = exceptions
+            .iter()
+            .filter(|(_, why)| !matches!(why, Exception::Duplicate { .. }))
+            .count();
+        if batch.all_or_nothing && refused > 0 {
+            self.admission.take_back(added);
+            return Ok(nothing_stored(items.len(), exceptions, received_at));
+        }
+        let duplicates = exceptions.len() - refused;
+        let counted = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        let rejected = batch.refused_before.saturating_add(counted(refused));
+        if stored > 0 {
+            let kept = kept_records(&mut batch.bytes, &items, &exceptions, received_at, first);
+            let bytes = &batch.bytes;
+            let records = kept.iter().map(|range| &bytes[range.clone()]);
+            if let Err(error) =
+                self.appender
+                    .push(records.clone(), received_at, counted(duplicates), rejected)
+            {
+                self.admission.take_back(added);
+                self.shared.note_disk_full(&error);
+                return Err(error);
+            }
+            for record in records {
+                self.appender
+                    .note_event(payload::timestamp_of_event(record));
+            }
+        }
+        let stored_count = usize::try_from(stored).unwrap_or(usize::MAX);
+        Ok(Receipt {
+            first_offset: (stored > 0).then_some(first),
+            stored: stored_count,
+            received_at,
+            exceptions,
+        })
+    }
+
+    /// Without the footers nobody can say whose session it is, and a guess could give it to a second owner.
+    fn cannot_judge(&self, error: &ReadError) -> AppendError {
+        let message = format!("whose session it is cannot be looked up: {error}");
+        self.shared.poison(&message);
+        AppendError::Poisoned(message)
+    }
+
+    fn change(
+        &mut self,
+        change: &Change,
+        by: Actor,
+        answers: &mut Answers,
+        registry_changed: &mut bool,
+    ) -> Result<Changed, ChangeError> {
+        let (changes, changed) = self.decide(change)?;
+        let at = self.appender.arrival();
+        let records: Vec<Vec<u8>> = changes
+            .iter()
+            .map(|change| {
+                let mut bytes = Vec::new();
+                let record = RegistryRecord {
+                    at,
+                    by: by.token,
+                    request: by.request,
+                    change: change.clone(),
+                };
+                payload::push_registry(&mut bytes, &record);
+                bytes
+            })
+            .collect();
+        self.make_room(
+            records.len(),
+            records.iter().map(Vec::len).sum(),
+            answers,
+            registry_changed,
+        )?;
+        let first = self.appender.next_offset();
+        self.appender
+            .push(records.iter().map(Vec::as_slice), at, 0, 0)?;
+        for (offset, change) in (first..).zip(&changes) {
+            self.appender.note_control(offset);
+            self.registry.apply(change, at);
+        }
+        *registry_changed = true;
+        Ok(changed(&self.registry))
+    }
+
+    /// Says which records a change makes, and how to find what it led to once they are applied.
+    #[expect(
+        clippy::type_complexity,
+        reason = "a list and a look-up, named by the function"
+    )]
+    fn decide(
+        &self,
+        change: &Change,
+    ) -> Result<(Vec<RegistryChange>, Box<dyn Fn(&Registry) -> Changed>), ChangeError> {
+        match change {
+            Change::RegisterApplication { name, token } => {
+                if self.registry.application_named(name).is_some() {
+                    return Err(ChangeError::NameTaken);
+                }
+                let application = self.registry.next_application();
+                let mut changes = vec![RegistryChange::Registered {
+                    application,
+                    name: name.clone(),
+                }];
+                changes.extend(token.as_ref().map(|token| {
+                    RegistryChange::Issued(NewTokenRecord {
+                        token: token.id,
+                        kind: token.kind,
+                        application: Some(application),
+                        hash: token.hash,
+                    })
+                }));
+                Ok((changes, application_as_changed(application)))
+            }
+            Change::SetApplicationActive { name, active } => {
+                let Some(application) = self.registry.application_named(name) else {
+                    return Err(ChangeError::UnknownApplication);
+                };
+                let changes = vec![RegistryChange::SetActive {
+                    application: application.id,
+                    active: *active,
+                }];
+                Ok((changes, application_as_changed(application.id)))
+            }
+            Change::IssueToken(token) => {
+                if token
+                    .application
+                    .is_some_and(|id| self.registry.application(id).is_none())
+                {
+                    return Err(ChangeError::UnknownApplication);
+                }
+                let record = NewTokenRecord {
+                    token: token.id,
+                    kind: token.kind,
+                    application: token.application,
+                    hash: token.hash,
+                };
+                let id = token.id;
+                let changed = move |registry: &Registry| {
+                    Changed::Token(
+                        registry
+                            .token(id)
+                            .cloned()
+                            .expect("the token was just issued"),
+                    )
+                };
+                Ok((vec![RegistryChange::Issued(record)], Box::new(changed)))
+            }
+            Change::RevokeToken { id } => {
+                if self.registry.token(*id).is_none() {
+                    return Err(ChangeError::UnknownToken);
+                }
+                Ok((
+                    vec![RegistryChange::Revoked { token: *id }],
+                    Box::new(|_| Changed::Revoked),
+                ))
+            }
+        }
+    }
+}
+
+fn application_as_changed(id: crate::registry::ApplicationId) -> Box<dyn Fn(&Registry) -> Changed> {
+    Box::new(move |registry| {
+        Changed::Application(
+            registry
+                .application(id)
+                .cloned()
+                .expect("the application was just registered"),
+        )
+    })
+}
+
+/// The receipt of an all-or-nothing batch of which something was refused: duplicates are what they are, the rest was
+/// not stored.
+fn nothing_stored(count: usize, exceptions: Vec<(usize, Exception)>, received_at: i64) -> Receipt {
+    let mut why = exceptions.into_iter().peekable();
+    let exceptions = (0..count)
+        .map(|index| {
+            (
+                index,
+                why.next_if(|(at, _)| *at == index)
+                    .map_or(Exception::NotStored, |(_, why)| why),
+            )
+        })
+        .collect();
+    Receipt {
+        first_offset: None,
+        stored: 0,
+        received_at,
+        exceptions,
+    }
+}
+
+/// Stamps the records that are stored; returns where they lie in the batch's bytes.
+fn kept_records(
+    bytes: &mut [u8],
+    items: &[crate::admission::Item],
+    exceptions: &[(usize, Exception)],
+    received_at: i64,
+    first: u64,
+) -> Vec<std::ops::Range<usize>> {
+    let mut refused = exceptions.iter().map(|(index, _)| *index).peekable();
+    let mut kept = Vec::with_capacity(items.len() - exceptions.len());
+    let mut start = 0;
+    for (index, item) in items.iter().enumerate() {
+        let range = start..item.end;
+        start = item.end;
+        if refused.next_if_eq(&index).is_some() {
+            continue;
+        }
+        let id = item
+            .client
+            .is_none()
+            .then(|| server_made_id(received_at, first + kept.len() as u64));
+        payload::stamp_event(&mut bytes[range.clone()], id, received_at);
+        kept.push(range);
+    }
+    kept
+}
+
+/// Starts the thread that seals segments and prepares the spare.
+pub(crate) fn start_sealer(
+    shared: Arc<Shared>,
+    segment_max_bytes: u64,
+) -> std::io::Result<(mpsc::Sender<Chore>, JoinHandle<()>)> {
+    let (sender, chores) = mpsc::channel();
+    let thread = std::thread::Builder::new()
+        .name("eye-sealer".to_owned())
+        .spawn(move || sealer::run(&shared, &chores, segment_max_bytes))?;
+    Ok((sender, thread))
+}
