@@ -1,1 +1,16 @@
-//! eye-index
+//! What The Eye looks things up in: the catalog of sessions (sled) and the search shards (tantivy), grown from the log.
+//!
+//! What must stay true: everything here can be deleted and grows back. Indexes hold offsets and what they need to
+//! match, sort and count, never copies of events; whoever wants the event reads it from the log.
+
+pub mod catalog;
+mod checkpoint;
+mod error;
+mod index;
+mod indexer;
+mod page;
+pub mod search;
+
+pub use error::{IndexError, SearchError};
+pub use index::{Index, IndexConfig, IndexStatus};
+pub use page::{Hit, Order, Place, SearchAnswer, SearchRequest, SessionSummary};

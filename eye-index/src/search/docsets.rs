@@ -1,0 +1,200 @@
+//! Sets of documents that tantivy has no query for: those a check lets pass, and ranges.
+
+use std::ops::Range;
+
+use tantivy::docset::SeekDangerResult;
+use tantivy::query::{EnableScoring, Explanation, Query, Scorer, Weight};
+use tantivy::{DocId, DocSet, Score, SegmentReader, TERMINATED};
+
+/// Makes, for one search segment, the documents of a question.
+pub(crate) trait MakeDocs: Clone + Send + Sync + std::fmt::Debug + 'static {
+    /// Returns a scorer over the matching documents of `reader`.
+    fn docs(&self, reader: &SegmentReader) -> tantivy::Result<Box<dyn Scorer>>;
+}
+
+/// A query made of a [`MakeDocs`].
+#[derive(Debug, Clone)]
+pub(crate) struct DocsQuery<M>(pub(crate) M);
+
+impl<M: MakeDocs> Query for DocsQuery<M> {
+    fn weight(&self, _: EnableScoring<'_>) -> tantivy::Result<Box<dyn Weight>> {
+        Ok(Box::new(DocsWeight(self.0.clone())))
+    }
+}
+
+struct DocsWeight<M>(M);
+
+impl<M: MakeDocs> Weight for DocsWeight<M> {
+    fn scorer(&self, reader: &SegmentReader, _: Score) -> tantivy::Result<Box<dyn Scorer>> {
+        self.0.docs(reader)
+    }
+
+    fn explain(&self, _: &SegmentReader, _: DocId) -> tantivy::Result<Explanation> {
+        Ok(Explanation::new("matches", 1.0))
+    }
+}
+
+/// The documents of a range.
+pub(crate) struct RangeDocs {
+    docs: Range<DocId>,
+    doc: DocId,
+}
+
+impl RangeDocs {
+    pub(crate) fn new(docs: Range<DocId>) -> Self {
+        let doc = if docs.is_empty() { TERMINATED } else { docs.start };
+        Self { docs, doc }
+    }
+}
+
+impl DocSet for RangeDocs {
+    fn advance(&mut self) -> DocId {
+        self.seek(self.doc.saturating_add(1))
+    }
+
+    fn seek(&mut self, target: DocId) -> DocId {
+        let target = target.max(self.docs.start);
+        self.doc = if target < self.docs.end { target } else { TERMINATED };
+        self.doc
+    }
+
+    fn doc(&self) -> DocId {
+        self.doc
+    }
+
+    fn size_hint(&self) -> u32 {
+        self.docs.end.saturating_sub(self.docs.start)
+    }
+}
+
+impl Scorer for RangeDocs {
+    fn score(&mut self) -> Score {
+        1.0
+    }
+}
+
+/// The documents of another set that pass a check.
+pub(crate) struct Checked<D, C> {
+    inner: D,
+    check: C,
+    doc: DocId,
+}
+
+impl<D: DocSet, C: FnMut(DocId) -> bool> Checked<D, C> {
+    /// Stands on the first document that passes.
+    pub(crate) fn new(inner: D, check: C) -> Self {
+        let mut checked = Self { inner, check, doc: 0 };
+        checked.settle();
+        checked
+    }
+
+    fn settle(&mut self) -> DocId {
+        let mut doc = self.inner.doc();
+        while doc != TERMINATED && !(self.check)(doc) {
+            doc = self.inner.advance();
+        }
+        self.doc = doc;
+        doc
+    }
+}
+
+impl<D: DocSet, C: FnMut(DocId) -> bool + Send> DocSet for Checked<D, C> {
+    fn advance(&mut self) -> DocId {
+        if self.doc == TERMINATED {
+            return TERMINATED;
+        }
+        self.inner.advance();
+        self.settle()
+    }
+
+    fn seek(&mut self, target: DocId) -> DocId {
+        if self.doc >= target {
+            return self.doc;
+        }
+        if self.inner.doc() < target {
+            self.inner.seek(target);
+        }
+        self.settle()
+    }
+
+    /// Looks at `target` alone, so that an intersection led by another set never has this one run through everything
+    /// to its next match.
+    fn seek_danger(&mut self, target: DocId) -> SeekDangerResult {
+        if target >= TERMINATED {
+            self.doc = TERMINATED;
+            return SeekDangerResult::SeekLowerBound(TERMINATED);
+        }
+        if self.doc == target {
+            return SeekDangerResult::Found;
+        }
+        if self.doc > target {
+            return SeekDangerResult::SeekLowerBound(self.doc);
+        }
+        if self.inner.doc() < target {
+            self.inner.seek(target);
+        }
+        let doc = self.inner.doc();
+        if doc > target {
+            return SeekDangerResult::SeekLowerBound(doc);
+        }
+        if (self.check)(doc) {
+            self.doc = doc;
+            return SeekDangerResult::Found;
+        }
+        // Not settled: `doc` stays behind, which is allowed until the next seek.
+        SeekDangerResult::SeekLowerBound(target + 1)
+    }
+
+    fn doc(&self) -> DocId {
+        self.doc
+    }
+
+    fn size_hint(&self) -> u32 {
+        self.inner.size_hint()
+    }
+
+    /// Checking costs more than walking: other sets should lead.
+    fn cost(&self) -> u64 {
+        self.inner.cost().saturating_mul(4)
+    }
+}
+
+impl<D: DocSet + 'static, C: FnMut(DocId) -> bool + Send + 'static> Scorer for Checked<D, C> {
+    fn score(&mut self) -> Score {
+        1.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn evens(range: Range<DocId>) -> Checked<RangeDocs, impl FnMut(DocId) -> bool + Send> {
+        Checked::new(RangeDocs::new(range), |doc| doc % 2 == 0)
+    }
+
+    #[test]
+    fn a_checked_range_walks_and_seeks_over_what_passes() {
+        let mut docs = evens(3..10);
+        assert_eq!(docs.doc(), 4);
+        assert_eq!(docs.advance(), 6);
+        assert_eq!(docs.seek(7), 8);
+        assert_eq!(docs.seek(8), 8);
+        assert_eq!(docs.advance(), TERMINATED);
+        assert_eq!(docs.advance(), TERMINATED);
+        assert_eq!(evens(5..5).doc(), TERMINATED);
+        assert_eq!(evens(5..6).doc(), TERMINATED);
+    }
+
+    #[test]
+    fn a_careful_seek_looks_at_its_target_alone() {
+        let mut docs = evens(0..100);
+        assert_eq!(docs.seek_danger(7), SeekDangerResult::SeekLowerBound(8));
+        assert_eq!(docs.seek_danger(8), SeekDangerResult::Found);
+        assert_eq!(docs.seek_danger(8), SeekDangerResult::Found);
+        assert_eq!(docs.seek_danger(11), SeekDangerResult::SeekLowerBound(12));
+        assert_eq!(docs.seek(11), 12);
+        assert_eq!(docs.advance(), 14);
+        assert_eq!(docs.seek_danger(200), SeekDangerResult::SeekLowerBound(TERMINATED));
+    }
+}

@@ -1,0 +1,249 @@
+//! Makes documents of events: every string goes into the words, every value into the column of its path.
+//!
+//! What must stay true: it never fails, whatever an accepted event holds. What does not fit into a column makes the
+//! event partial: it is found by its words and built-in fields as ever, and by its `data` fields after a look at the
+//! log.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use eye_log::Offset;
+use eye_log::json::{Token, Tokens, unescape};
+use eye_log::record::EventRecord;
+
+use super::document::{Arena, EventDocument, Leaf, LeafValue};
+use super::schema::{Fields, STRING_SEPARATOR};
+
+/// Longer strings are no column values; an event that holds one is partial.
+pub(crate) const COLUMN_VALUE_MAX_BYTES: usize = 256;
+/// Longer paths have no column.
+const PATH_MAX_BYTES: usize = 512;
+/// A shard has columns for so many paths; events with others are partial.
+pub(crate) const SHARD_PATHS_MAX: usize = 10_000;
+/// Stands behind a path whose value is null.
+pub(crate) const NULL_SUFFIX: &str = "\u{2}null";
+
+/// Collects the documents of a batch.
+#[derive(Debug)]
+pub(crate) struct Flattener {
+    fields: Arc<Fields>,
+    text: String,
+    leaves: Vec<Leaf>,
+    documents: Vec<Pending>,
+    /// Columns of the shard being written, and where their names stand in the batch that used them last.
+    columns: HashMap<String, (u64, Range<u32>)>,
+    batch: u64,
+    column_names: String,
+    path: String,
+    /// Where each open object or array began within `path`.
+    open: Vec<usize>,
+    scratch: String,
+}
+
+#[derive(Debug)]
+struct Pending {
+    offset: u64,
+    timestamp: i64,
+    application: u32,
+    session: [u8; 16],
+    id: Option<[u8; 16]>,
+    category: Range<u32>,
+    name: Range<u32>,
+    words: Range<u32>,
+    leaves: Range<u32>,
+    partial: bool,
+}
+
+impl Flattener {
+    pub(crate) fn new(fields: Arc<Fields>) -> Self {
+        Self {
+            fields,
+            text: String::new(),
+            leaves: Vec::new(),
+            documents: Vec::new(),
+            columns: HashMap::new(),
+            batch: 0,
+            column_names: String::new(),
+            path: String::new(),
+            open: Vec::new(),
+            scratch: String::new(),
+        }
+    }
+
+    /// Begins another shard, which has columns of its own.
+    pub(crate) fn begin_shard(&mut self) {
+        self.columns.clear();
+    }
+
+    /// Returns how many documents wait to be taken.
+    pub(crate) fn len(&self) -> usize {
+        self.documents.len()
+    }
+
+    /// Adds an event.
+    pub(crate) fn push(&mut self, offset: Offset, event: &EventRecord<'_>) {
+        let words_start = self.at();
+        let category = self.push_string(event.category);
+        let name = self.push_string(event.name);
+        let leaves_start = self.leaves.len();
+        let partial = self.push_data(event.data);
+        let leaf_at = |at: usize| u32::try_from(at).expect("a batch holds fewer than 2^32 values");
+        let leaves = leaf_at(leaves_start)..leaf_at(self.leaves.len());
+        let words = words_start..self.at();
+        self.documents.push(Pending {
+            offset,
+            timestamp: event.timestamp,
+            application: event.application.0,
+            session: event.session_id.into_bytes(),
+            id: event.client.is_some().then(|| event.id.into_bytes()),
+            category,
+            name,
+            words,
+            leaves,
+            partial,
+        });
+    }
+
+    /// Returns the documents collected, in the order of their offsets.
+    pub(crate) fn take(&mut self) -> Vec<EventDocument> {
+        let text = std::mem::take(&mut self.text);
+        let leaves = std::mem::take(&mut self.leaves);
+        // The next batch is probably as large.
+        self.text.reserve(text.len());
+        self.leaves.reserve(leaves.len());
+        let paths = std::mem::take(&mut self.column_names);
+        self.batch += 1;
+        let arena = Arc::new(Arena { fields: self.fields.clone(), text, paths, leaves });
+        let document = |pending: Pending| EventDocument {
+            arena: arena.clone(),
+            offset: pending.offset,
+            timestamp: pending.timestamp,
+            application: pending.application,
+            session: pending.session,
+            id: pending.id,
+            category: pending.category,
+            name: pending.name,
+            words: pending.words,
+            leaves: pending.leaves,
+            partial: pending.partial,
+        };
+        self.documents.drain(..).map(document).collect()
+    }
+
+    fn at(&self) -> u32 {
+        u32::try_from(self.text.len()).expect("a batch holds less than 4 GiB of text")
+    }
+
+    /// Adds a string to the words; returns where it stands.
+    fn push_string(&mut self, string: &str) -> Range<u32> {
+        let start = self.at();
+        if string.contains(STRING_SEPARATOR) {
+            // A control character separates words anyway.
+            self.text.extend(string.chars().map(|c| if c == STRING_SEPARATOR { ' ' } else { c }));
+        } else {
+            self.text.push_str(string);
+        }
+        let end = self.at();
+        self.text.push(STRING_SEPARATOR);
+        start..end
+    }
+
+    /// Walks `data`; returns whether something of it has no place in the columns.
+    fn push_data(&mut self, data: &str) -> bool {
+        let mut partial = false;
+        self.path.clear();
+        self.open.clear();
+        let mut scratch = std::mem::take(&mut self.scratch);
+        for token in Tokens::new(data) {
+            match token {
+                Token::ObjectStart => self.open.push(self.path.len()),
+                Token::ArrayStart => self.open.push(self.path.len()),
+                Token::ObjectEnd | Token::ArrayEnd => {
+                    let start = self.open.pop().unwrap_or(0);
+                    self.path.truncate(start);
+                }
+                Token::Key(raw) => {
+                    let start = self.open.last().copied().unwrap_or(0);
+                    self.path.truncate(start);
+                    push_key(&mut self.path, unescape(raw, &mut scratch));
+                }
+                Token::String(raw) => {
+                    let string = unescape(raw, &mut scratch);
+                    let changed = string.contains(STRING_SEPARATOR);
+                    let range = self.push_string(string);
+                    let fits = string.len() <= COLUMN_VALUE_MAX_BYTES && !changed;
+                    partial |= !(fits && self.push_leaf("", LeafValue::Text(range)));
+                }
+                Token::Number(digits) => partial |= !self.push_leaf("", number(digits)),
+                Token::Bool(value) => partial |= !self.push_leaf("", LeafValue::Bool(value)),
+                Token::Null => partial |= !self.push_leaf(NULL_SUFFIX, LeafValue::Bool(true)),
+            }
+        }
+        self.scratch = scratch;
+        partial
+    }
+
+    /// Puts a value into the column of the current path; returns whether there is one.
+    fn push_leaf(&mut self, suffix: &str, value: LeafValue) -> bool {
+        if self.path.len() > PATH_MAX_BYTES || self.path.is_empty() {
+            return false;
+        }
+        let length = self.path.len();
+        self.path.push_str(suffix);
+        let column = self.column();
+        self.path.truncate(length);
+        let Some(path) = column else { return false };
+        self.leaves.push(Leaf { path, value });
+        true
+    }
+
+    /// Returns where the name of the current path's column stands; `None` when the shard has as many as it may have.
+    fn column(&mut self) -> Option<Range<u32>> {
+        let room = self.columns.len() < SHARD_PATHS_MAX;
+        if let Some((batch, range)) = self.columns.get_mut(&self.path) {
+            if *batch != self.batch {
+                *range = named(&mut self.column_names, &self.path);
+                *batch = self.batch;
+            }
+            return Some(range.clone());
+        }
+        if !room {
+            return None;
+        }
+        let range = named(&mut self.column_names, &self.path);
+        self.columns.insert(self.path.clone(), (self.batch, range.clone()));
+        Some(range)
+    }
+}
+
+fn named(names: &mut String, path: &str) -> Range<u32> {
+    let at = |names: &String| u32::try_from(names.len()).expect("a batch holds less than 4 GiB of names");
+    let start = at(names);
+    names.push_str(path);
+    start..at(names)
+}
+
+/// Appends a key to a path. Control characters have a meaning in columns' names, so they become U+FFFD there, and a
+/// look at the log tells such keys apart.
+pub(crate) fn push_key(path: &mut String, key: &str) {
+    if !path.is_empty() {
+        path.push('.');
+    }
+    if key.bytes().any(|byte| byte < 0x20) {
+        path.extend(key.chars().map(|c| if u32::from(c) < 0x20 { '\u{fffd}' } else { c }));
+    } else {
+        path.push_str(key);
+    }
+}
+
+fn number(digits: &str) -> LeafValue {
+    if let Ok(number) = digits.parse::<i64>() {
+        // "-0" is an integer to compare with, and has no sign then.
+        return LeafValue::Signed(number);
+    }
+    if let Ok(number) = digits.parse::<u64>() {
+        return LeafValue::Unsigned(number);
+    }
+    LeafValue::Double(digits.parse().unwrap_or(f64::NAN))
+}

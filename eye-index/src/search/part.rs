@@ -1,0 +1,112 @@
+//! One search segment of a shard, open for reading, with what newest-first needs to know of it.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use eye_log::Offset;
+use tantivy::columnar::{BytesColumn, ColumnValues};
+use tantivy::index::SegmentId;
+use tantivy::{DocId, Segment, SegmentReader};
+
+use super::schema::Fields;
+use crate::error::IndexError;
+
+/// Documents per block of the time table.
+pub(crate) const BLOCK_DOCS: u32 = 1024;
+
+/// A search segment.
+pub(crate) struct Part {
+    pub(crate) reader: SegmentReader,
+    offsets: Arc<dyn ColumnValues<u64>>,
+    timestamps: Arc<dyn ColumnValues<i64>>,
+    sessions: Option<BytesColumn>,
+    /// Earliest and latest timestamp of every [`BLOCK_DOCS`] documents.
+    blocks: Vec<(i64, i64)>,
+    first_offset: Offset,
+}
+
+impl std::fmt::Debug for Part {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Part").field("id", &self.id()).field("docs", &self.docs()).finish_non_exhaustive()
+    }
+}
+
+impl Part {
+    pub(crate) fn open(segment: &Segment, fields: &Fields) -> Result<Self, IndexError> {
+        let reader = SegmentReader::open(segment)?;
+        let columns = reader.fast_fields();
+        let name = |field| fields.schema.get_field_name(field);
+        let offsets = columns.column_first_or_default::<u64>(name(fields.offset))?;
+        let timestamps = columns.column_first_or_default::<i64>(name(fields.timestamp))?;
+        let sessions = columns.bytes(name(fields.session))?;
+        let docs = reader.max_doc();
+        let mut blocks = Vec::with_capacity((docs / BLOCK_DOCS) as usize + 1);
+        let mut values = vec![0; BLOCK_DOCS as usize];
+        for start in (0..docs).step_by(BLOCK_DOCS as usize) {
+            let values = &mut values[..(docs - start).min(BLOCK_DOCS) as usize];
+            timestamps.get_range(u64::from(start), values);
+            let earliest = values.iter().copied().min().unwrap_or(i64::MAX);
+            blocks.push((earliest, values.iter().copied().max().unwrap_or(i64::MIN)));
+        }
+        let first_offset = if docs > 0 { offsets.get_val(0) } else { Offset::MAX };
+        Ok(Self { reader, offsets, timestamps, sessions, blocks, first_offset })
+    }
+
+    pub(crate) fn id(&self) -> SegmentId {
+        self.reader.segment_id()
+    }
+
+    pub(crate) fn docs(&self) -> u32 {
+        self.reader.max_doc()
+    }
+
+    pub(crate) fn first_offset(&self) -> Offset {
+        self.first_offset
+    }
+
+    pub(crate) fn offset(&self, doc: DocId) -> Offset {
+        self.offsets.get_val(doc)
+    }
+
+    pub(crate) fn timestamp(&self, doc: DocId) -> i64 {
+        self.timestamps.get_val(doc)
+    }
+
+    pub(crate) fn timestamps(&self) -> &Arc<dyn ColumnValues<i64>> {
+        &self.timestamps
+    }
+
+    /// Returns the session of a document.
+    pub(crate) fn session(&self, doc: DocId) -> Option<uuid::Uuid> {
+        let column = self.sessions.as_ref()?;
+        let ord = column.term_ords(doc).next()?;
+        let mut bytes = Vec::with_capacity(16);
+        column.ord_to_bytes(ord, &mut bytes).ok()?;
+        uuid::Uuid::from_slice(&bytes).ok()
+    }
+
+    /// Returns the earliest and latest timestamp of each block.
+    pub(crate) fn blocks(&self) -> &[(i64, i64)] {
+        &self.blocks
+    }
+
+    /// Returns the documents of a block.
+    pub(crate) fn block_docs(&self, block: usize) -> Range<DocId> {
+        let start = u32::try_from(block).unwrap_or(u32::MAX).saturating_mul(BLOCK_DOCS);
+        start..start.saturating_add(BLOCK_DOCS).min(self.docs())
+    }
+
+    /// Returns the first document whose offset is `offset` or more; documents are in log order.
+    pub(crate) fn first_doc_from(&self, offset: Offset) -> DocId {
+        let (mut low, mut high) = (0, self.docs());
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if self.offset(middle) < offset {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        low
+    }
+}

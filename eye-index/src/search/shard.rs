@@ -1,0 +1,248 @@
+//! A shard: the search index of one log segment.
+//!
+//! What must stay true: documents are in log order, also after merges; every commit carries the offset it reaches; a
+//! shard that says it is sealed was synced before it said so.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use eye_log::Offset;
+use serde::{Deserialize, Serialize};
+use tantivy::index::SegmentId;
+use tantivy::indexer::{NoMergePolicy, UserOperation};
+use tantivy::{Index, IndexSettings, IndexWriter};
+
+use super::directory::PageCacheDirectory;
+use super::document::EventDocument;
+use super::part::Part;
+use super::schema::{Fields, WORDS_TOKENIZER, WordsTokenizer};
+use crate::checkpoint::{INDEX_FORMAT, sync_files, write_synced};
+use crate::error::IndexError;
+
+/// What tantivy may hold in memory before it writes a search segment.
+const WRITER_BYTES: usize = 160 << 20;
+/// So many search segments of about one size are merged into one.
+const MERGE_FACTOR: usize = 8;
+const SEALED_FILE: &str = "sealed.json";
+
+/// What a shard says of itself in every commit.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+struct Payload {
+    format: u32,
+    end: Offset,
+}
+
+/// What readers see of a shard.
+#[derive(Debug, Clone)]
+pub(crate) struct Shard {
+    pub(crate) base: Offset,
+    folder: PathBuf,
+    index: Index,
+    fields: Arc<Fields>,
+    view: Arc<RwLock<Arc<View>>>,
+}
+
+/// A shard as of a commit.
+#[derive(Debug, Default)]
+pub(crate) struct View {
+    /// One past the last offset that can be found.
+    pub(crate) end: Offset,
+    /// The search segments, in log order.
+    pub(crate) parts: Vec<Arc<Part>>,
+}
+
+impl Shard {
+    /// Opens or begins the shard of the segment at `base`, within `shards`. `trusted` says whether what was not
+    /// synced can be used. What cannot be used is removed and begun anew.
+    pub(crate) fn open(shards: &Path, base: Offset, fields: &Arc<Fields>, trusted: bool) -> Result<Self, IndexError> {
+        let folder = shards.join(format!("{base:020}"));
+        if folder.is_dir() {
+            if trusted || folder.join(SEALED_FILE).is_file() {
+                match Self::open_existing(&folder, base, fields) {
+                    Ok(shard) => return Ok(shard),
+                    Err(error) => tracing::warn!(base, %error, "a search shard cannot be opened; it is built again"),
+                }
+            }
+            std::fs::remove_dir_all(&folder).map_err(IndexError::io("removing", &folder))?;
+        }
+        std::fs::create_dir_all(&folder).map_err(IndexError::io("making", &folder))?;
+        let directory = PageCacheDirectory::open(&folder).map_err(|error| IndexError::Shard(error.to_string()))?;
+        let settings = IndexSettings { docstore_compress_dedicated_thread: false, ..IndexSettings::default() };
+        let index = Index::create(directory, fields.schema.clone(), settings)?;
+        Ok(Self::of(folder, base, fields, index, View { end: base, parts: Vec::new() }))
+    }
+
+    fn open_existing(folder: &Path, base: Offset, fields: &Arc<Fields>) -> Result<Self, IndexError> {
+        let directory = PageCacheDirectory::open(folder).map_err(|error| IndexError::Shard(error.to_string()))?;
+        let index = Index::open(directory)?;
+        if index.schema() != fields.schema {
+            return Err(IndexError::Shard("its fields are other ones".to_owned()));
+        }
+        let shard = Self::of(folder.to_owned(), base, fields, index, View { end: base, parts: Vec::new() });
+        shard.refresh()?;
+        Ok(shard)
+    }
+
+    fn of(folder: PathBuf, base: Offset, fields: &Arc<Fields>, index: Index, view: View) -> Self {
+        index.tokenizers().register(WORDS_TOKENIZER, WordsTokenizer::default());
+        Self { base, folder, index, fields: fields.clone(), view: Arc::new(RwLock::new(Arc::new(view))) }
+    }
+
+    /// Returns what can be found now.
+    pub(crate) fn view(&self) -> Arc<View> {
+        self.view.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Says whether the shard was synced and is complete.
+    pub(crate) fn is_sealed(&self) -> bool {
+        self.folder.join(SEALED_FILE).is_file()
+    }
+
+    /// Takes in the last commit: search segments that are known stay open.
+    fn refresh(&self) -> Result<Arc<View>, IndexError> {
+        let metas = self.index.load_metas()?;
+        let payload = metas.payload.as_deref().and_then(|payload| serde_json::from_str::<Payload>(payload).ok());
+        let end = match payload {
+            Some(Payload { format: INDEX_FORMAT, end }) => end,
+            // A shard without a commit of ours holds nothing.
+            None if metas.segments.is_empty() => self.base,
+            _ => return Err(IndexError::Shard("its last commit does not say how far it reaches".to_owned())),
+        };
+        let known = self.view();
+        let mut parts = Vec::with_capacity(metas.segments.len());
+        for meta in metas.segments {
+            let id = meta.id();
+            match known.parts.iter().find(|part| part.id() == id) {
+                Some(part) => parts.push(part.clone()),
+                None => parts.push(Arc::new(Part::open(&self.index.segment(meta), &self.fields)?)),
+            }
+        }
+        parts.retain(|part| part.docs() > 0);
+        parts.sort_by_key(|part| part.first_offset());
+        let view = Arc::new(View { end, parts });
+        *self.view.write().unwrap_or_else(PoisonError::into_inner) = view.clone();
+        Ok(view)
+    }
+
+    /// Starts writing behind what the shard holds.
+    pub(crate) fn writer(&self) -> Result<ShardWriter, IndexError> {
+        let writer = self.index.writer_with_num_threads(1, WRITER_BYTES)?;
+        writer.set_merge_policy(Box::new(NoMergePolicy));
+        let end = self.view().end;
+        Ok(ShardWriter { shard: self.clone(), writer, end, uncommitted: 0, merging: Vec::new() })
+    }
+}
+
+/// The only writer of a shard.
+pub(crate) struct ShardWriter {
+    shard: Shard,
+    writer: IndexWriter<EventDocument>,
+    end: Offset,
+    uncommitted: usize,
+    merging: Vec<SegmentId>,
+}
+
+impl ShardWriter {
+    /// Returns the shard.
+    pub(crate) fn shard(&self) -> &Shard {
+        &self.shard
+    }
+
+    /// Returns one past the last offset added.
+    pub(crate) fn end(&self) -> Offset {
+        self.end
+    }
+
+    /// Returns how many documents wait for a commit.
+    pub(crate) fn uncommitted(&self) -> usize {
+        self.uncommitted
+    }
+
+    /// Adds documents, which reach up to `end`.
+    pub(crate) fn add(&mut self, documents: Vec<EventDocument>, end: Offset) -> Result<(), IndexError> {
+        self.uncommitted += documents.len();
+        self.end = end;
+        if !documents.is_empty() {
+            self.writer.run(documents.into_iter().map(UserOperation::Add).collect::<Vec<_>>())?;
+        }
+        Ok(())
+    }
+
+    /// Makes what was added findable. Nothing is synced.
+    pub(crate) fn commit(&mut self) -> Result<(), IndexError> {
+        let payload = Payload { format: INDEX_FORMAT, end: self.end };
+        let payload = serde_json::to_string(&payload).expect("a flat struct always encodes");
+        let mut commit = self.writer.prepare_commit()?;
+        commit.set_payload(&payload);
+        commit.commit()?;
+        self.uncommitted = 0;
+        let view = self.shard.refresh()?;
+        self.merge_small(&view);
+        Ok(())
+    }
+
+    /// Starts merging the newest search segments when many of about one size have gathered. Neighbours only, so that
+    /// documents stay in log order.
+    fn merge_small(&mut self, view: &View) {
+        self.merging.retain(|id| view.parts.iter().any(|part| part.id() == *id));
+        let free = view.parts.iter().rev().take_while(|part| !self.merging.contains(&part.id()));
+        let sizes: Vec<(SegmentId, u32)> = free.map(|part| (part.id(), part.docs())).collect();
+        let Some(run) = run_to_merge(&sizes.iter().map(|(_, docs)| *docs).collect::<Vec<_>>()) else { return };
+        let mut ids: Vec<SegmentId> = sizes[..run].iter().map(|(id, _)| *id).collect();
+        ids.reverse();
+        self.merging.extend(&ids);
+        // Its outcome shows in the next commit; a failed merge leaves the segments as they are.
+        drop(self.writer.merge(&ids));
+    }
+
+    /// Merges everything into one search segment, syncs it, and marks the shard as sealed. Takes its time; the shard
+    /// can be read meanwhile.
+    pub(crate) fn seal(mut self) -> Result<Shard, IndexError> {
+        if self.uncommitted > 0 || self.shard.view().end != self.end {
+            self.commit()?;
+        }
+        let shard = self.shard.clone();
+        // Merges that are under way end first.
+        self.writer.wait_merging_threads()?;
+        let view = shard.refresh()?;
+        let mut writer: IndexWriter<EventDocument> = shard.index.writer_with_num_threads(1, 15_000_000)?;
+        writer.set_merge_policy(Box::new(NoMergePolicy));
+        if view.parts.len() > 1 {
+            let ids: Vec<SegmentId> = view.parts.iter().map(|part| part.id()).collect();
+            writer.merge(&ids).wait()?;
+        }
+        shard.refresh()?;
+        writer.garbage_collect_files().wait()?;
+        writer.wait_merging_threads()?;
+        sync_files(&shard.folder)?;
+        write_synced(&shard.folder, SEALED_FILE, b"{}")?;
+        Ok(shard)
+    }
+
+    /// Commits, ends the writer, and syncs the shard's files, so that they can be trusted after any stop.
+    pub(crate) fn close(mut self) -> Result<(), IndexError> {
+        if self.uncommitted > 0 || self.shard.view().end != self.end {
+            self.commit()?;
+        }
+        let folder = self.shard.folder.clone();
+        self.writer.wait_merging_threads()?;
+        sync_files(&folder)
+    }
+}
+
+/// Given sizes from the newest segment backwards, returns how many of them to merge: the longest run of at least
+/// [`MERGE_FACTOR`] none of which is much larger than all before it together.
+fn run_to_merge(sizes: &[u32]) -> Option<usize> {
+    let mut together = 0u64;
+    let mut run = 0;
+    for (count, size) in sizes.iter().enumerate() {
+        if count >= MERGE_FACTOR && u64::from(*size) > together {
+            break;
+        }
+        together += u64::from(*size);
+        run = count + 1;
+    }
+    // A large old segment is not rewritten for a few small new ones.
+    let largest = sizes[..run].iter().copied().max().unwrap_or(0);
+    (run >= MERGE_FACTOR && u64::from(largest) * 2 <= together).then_some(run)
+}
