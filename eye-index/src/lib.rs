@@ -1,1 +1,3 @@
-//! eye-index
+//! What The Eye looks things up in: the catalog and the search shards, grown from the log.
+
+pub mod search;
