@@ -27,7 +27,10 @@ pub fn for_each_word(text: &str, scratch: &mut String, f: &mut impl FnMut(&str, 
     let bytes = text.as_bytes();
     let mut at = 0;
     loop {
-        while bytes.get(at).is_some_and(|&byte| ascii_class(byte) == SEPARATOR_BYTE) {
+        while bytes
+            .get(at)
+            .is_some_and(|&byte| ascii_class(byte) == SEPARATOR_BYTE)
+        {
             at += 1;
         }
         let start = at;
@@ -43,7 +46,11 @@ pub fn for_each_word(text: &str, scratch: &mut String, f: &mut impl FnMut(&str, 
         }
         if at < bytes.len() && class == BEYOND_ASCII {
             // What comes may be a mark on the last ASCII character, even on one that separates.
-            let from = if start == at { at.saturating_sub(1) } else { start };
+            let from = if start == at {
+                at.saturating_sub(1)
+            } else {
+                start
+            };
             at = words_beyond_ascii(text, from, scratch, f);
         } else if start == at {
             return;
@@ -64,7 +71,9 @@ pub fn for_each_word(text: &str, scratch: &mut String, f: &mut impl FnMut(&str, 
 /// Returns the words of `text` in order, as [`for_each_word`] finds them.
 pub fn words(text: &str) -> Vec<String> {
     let mut found = Vec::new();
-    for_each_word(text, &mut String::new(), &mut |word, _| found.push(word.to_owned()));
+    for_each_word(text, &mut String::new(), &mut |word, _| {
+        found.push(word.to_owned())
+    });
     found
 }
 
@@ -156,12 +165,18 @@ fn words_beyond_ascii(
     f: &mut impl FnMut(&str, Range<usize>),
 ) -> usize {
     let bytes = text.as_bytes();
-    let mut word = WordInProgress { folded: scratch, place: from..from, f };
+    let mut word = WordInProgress {
+        folded: scratch,
+        place: from..from,
+        f,
+    };
     word.folded.clear();
     let mut units = Units::new(text, from);
     loop {
         let at = units.at;
-        if bytes.get(at).is_some_and(|&byte| ascii_class(byte) == SEPARATOR_BYTE)
+        if bytes
+            .get(at)
+            .is_some_and(|&byte| ascii_class(byte) == SEPARATOR_BYTE)
             && bytes.get(at + 1).is_none_or(u8::is_ascii)
         {
             word.finish();
@@ -305,14 +320,21 @@ struct Units<'a> {
 
 impl<'a> Units<'a> {
     fn new(text: &'a str, at: usize) -> Self {
-        let mut units = Units { text, plane_0: &PLANE_0, at, first: None };
+        let mut units = Units {
+            text,
+            plane_0: &PLANE_0,
+            at,
+            first: None,
+        };
         units.first = units.look(at);
         units
     }
 
     fn look(&self, at: usize) -> Option<(char, Entry)> {
         let c = self.text[at..].chars().next()?;
-        let entry = usize::try_from(u32::from(c)).ok().and_then(|code| self.plane_0.get(code));
+        let entry = usize::try_from(u32::from(c))
+            .ok()
+            .and_then(|code| self.plane_0.get(code));
         Some((c, entry.copied().unwrap_or_else(|| Entry::of(c))))
     }
 
@@ -330,7 +352,11 @@ impl<'a> Units<'a> {
             self.first = self.look(self.at);
         }
         let place = start..self.at;
-        let unit = if is_simple { Unit::Simple(entry) } else { Unit::Composite(&self.text[place.clone()]) };
+        let unit = if is_simple {
+            Unit::Simple(entry)
+        } else {
+            Unit::Composite(&self.text[place.clone()])
+        };
         Some((unit, place))
     }
 }
@@ -342,7 +368,9 @@ fn joins(c: char) -> bool {
     let first = first.unwrap_or(c);
     is_mark(c)
         || canonical_combining_class(first) != 0
-        || [c, first].into_iter().any(|c| is_nfc_quick(std::iter::once(c)) == IsNormalized::Maybe)
+        || [c, first]
+            .into_iter()
+            .any(|c| is_nfc_quick(std::iter::once(c)) == IsNormalized::Maybe)
 }
 
 /// Folds a whole unit, in the order of the contract.
@@ -380,7 +408,11 @@ fn spell_out(c: char) -> impl Iterator<Item = char> {
 
 fn is_mark(c: char) -> bool {
     use GeneralCategory::*;
-    !c.is_ascii() && matches!(get_general_category(c), NonspacingMark | SpacingMark | EnclosingMark)
+    !c.is_ascii()
+        && matches!(
+            get_general_category(c),
+            NonspacingMark | SpacingMark | EnclosingMark
+        )
 }
 
 /// Tells whether `c` is a letter of the Latin script (Unicode's Scripts.txt, less its Roman numerals).
@@ -451,7 +483,10 @@ mod tests {
     #[test]
     fn everything_but_letters_numbers_and_marks_separates() {
         assert_eq!(words("foo_bar-9"), ["foo", "bar", "9"]);
-        assert_eq!(words("  10.0.0.1, a@b.c "), ["10", "0", "0", "1", "a", "b", "c"]);
+        assert_eq!(
+            words("  10.0.0.1, a@b.c "),
+            ["10", "0", "0", "1", "a", "b", "c"]
+        );
         assert_eq!(words("½ Ⅷ ٣ x\u{200d}y"), ["½", "ⅷ", "٣", "x", "y"]);
         assert_eq!(words("+++ 🎉 —"), [""; 0]);
         assert_eq!(words(""), [""; 0]);
@@ -459,10 +494,16 @@ mod tests {
 
     #[test]
     fn case_and_latin_accents_fold_and_other_accents_stay() {
-        assert_eq!(words("Café CAFE\u{301} Ångström İstanbul"), ["cafe", "cafe", "angstrom", "istanbul"]);
-        assert_eq!(words("Straße STRAẞE Œuvre Łódź þing đ Ð ı"), [
-            "strasse", "strasse", "oeuvre", "lodz", "thing", "d", "d", "i"
-        ]);
+        assert_eq!(
+            words("Café CAFE\u{301} Ångström İstanbul"),
+            ["cafe", "cafe", "angstrom", "istanbul"]
+        );
+        assert_eq!(
+            words("Straße STRAẞE Œuvre Łódź þing đ Ð ı"),
+            [
+                "strasse", "strasse", "oeuvre", "lodz", "thing", "d", "d", "i"
+            ]
+        );
         assert_eq!(words("Й и\u{306} Ά Α\u{301}"), ["й", "й", "ά", "ά"]);
         assert_eq!(words("ΟΔΟΣ οδος"), ["οδοσ", "οδος"]);
         assert_eq!(words("ﬁ ｆ\u{301} ſ"), ["ﬁ", "ｆ", "ſ"]);
@@ -493,7 +534,9 @@ mod tests {
     fn places_are_bytes_of_the_original() {
         let text = "Ein Café, STRAßE e\u{301}! 日本";
         let mut places = Vec::new();
-        for_each_word(text, &mut String::new(), &mut |word, place| places.push((word.to_owned(), &text[place])));
+        for_each_word(text, &mut String::new(), &mut |word, place| {
+            places.push((word.to_owned(), &text[place]))
+        });
         let expected = [
             ("ein", "Ein"),
             ("cafe", "Café"),
@@ -502,14 +545,20 @@ mod tests {
             ("日", "日"),
             ("本", "本"),
         ];
-        assert_eq!(places, expected.map(|(word, place)| (word.to_owned(), place)));
+        assert_eq!(
+            places,
+            expected.map(|(word, place)| (word.to_owned(), place))
+        );
     }
 
     #[test]
     fn a_long_word_is_cut_to_255_bytes_between_characters() {
         assert_eq!(words(&"x".repeat(300)), ["x".repeat(255)]);
         assert_eq!(words(&"X".repeat(255)), ["x".repeat(255)]);
-        assert_eq!(words(&format!("x{}z", "ж".repeat(300))), [format!("x{}", "ж".repeat(127))]);
+        assert_eq!(
+            words(&format!("x{}z", "ж".repeat(300))),
+            [format!("x{}", "ж".repeat(127))]
+        );
         assert_eq!(words(&format!("{}жz", "x".repeat(254))), ["x".repeat(254)]);
         // 255 bytes of the folded word, not of the written one.
         assert_eq!(words(&"é".repeat(200)), ["e".repeat(200)]);
@@ -523,7 +572,14 @@ mod tests {
 
     /// The planes and blocks where characters have categories, cases or decompositions that matter here.
     fn every_interesting_character() -> impl Iterator<Item = char> {
-        let blocks = [0..0x3100, 0xA000..0xAC80, 0xF900..0x1_0800, 0x1_1080..0x1_1100, 0x1_D100..0x1_D600, 0x2_F800..0x2_FA20];
+        let blocks = [
+            0..0x3100,
+            0xA000..0xAC80,
+            0xF900..0x1_0800,
+            0x1_1080..0x1_1100,
+            0x1_D100..0x1_D600,
+            0x2_F800..0x2_FA20,
+        ];
         blocks.into_iter().flatten().filter_map(char::from_u32)
     }
 
@@ -538,17 +594,80 @@ mod tests {
     #[test]
     fn folding_word_by_word_is_folding_the_whole() {
         let hard = [
-            "a", "E", "9", " ", "<", "=", "-", "é", "ß", "ẞ", "Æ", "ǽ", "İ", "ı", "ſ", "K", "Å", "Ⅷ", "ǅ", "ẛ", "\u{301}",
-            "\u{307}", "\u{323}", "\u{338}", "\u{345}", "\u{20dd}", "\u{fe0f}", "\u{34f}", "\u{344}", "\u{f73}", "\u{f71}",
-            "\u{2adc}", "≮", "\u{1100}", "\u{1161}", "\u{11a8}", "가", "각", "か", "\u{3099}", "が", "豈", "\u{2f800}",
-            "\u{1025}", "\u{102e}", "\u{9c7}", "\u{9be}", "\u{1d15e}", "\u{1d165}", "\u{e0100}", "ก", "ำ", "Й", "и", "Σ",
-            "ᾳ", "ΐ", "\u{fb2a}", "\u{5bc}", "🎉", "\u{200d}", "語", "𝒜", "Ａ", "\u{110a5}", "\u{110ba}",
+            "a",
+            "E",
+            "9",
+            " ",
+            "<",
+            "=",
+            "-",
+            "é",
+            "ß",
+            "ẞ",
+            "Æ",
+            "ǽ",
+            "İ",
+            "ı",
+            "ſ",
+            "K",
+            "Å",
+            "Ⅷ",
+            "ǅ",
+            "ẛ",
+            "\u{301}",
+            "\u{307}",
+            "\u{323}",
+            "\u{338}",
+            "\u{345}",
+            "\u{20dd}",
+            "\u{fe0f}",
+            "\u{34f}",
+            "\u{344}",
+            "\u{f73}",
+            "\u{f71}",
+            "\u{2adc}",
+            "≮",
+            "\u{1100}",
+            "\u{1161}",
+            "\u{11a8}",
+            "가",
+            "각",
+            "か",
+            "\u{3099}",
+            "が",
+            "豈",
+            "\u{2f800}",
+            "\u{1025}",
+            "\u{102e}",
+            "\u{9c7}",
+            "\u{9be}",
+            "\u{1d15e}",
+            "\u{1d165}",
+            "\u{e0100}",
+            "ก",
+            "ำ",
+            "Й",
+            "и",
+            "Σ",
+            "ᾳ",
+            "ΐ",
+            "\u{fb2a}",
+            "\u{5bc}",
+            "🎉",
+            "\u{200d}",
+            "語",
+            "𝒜",
+            "Ａ",
+            "\u{110a5}",
+            "\u{110ba}",
         ];
         let mut seed: u64 = 0x5eed;
         for _ in 0..10_000 {
             let mut text = String::new();
             for _ in 0..8 {
-                seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+                seed = seed
+                    .wrapping_mul(6364136223846793005)
+                    .wrapping_add(1442695040888963407);
                 text.push_str(hard[usize::try_from(seed >> 33).unwrap() % hard.len()]);
             }
             assert_eq!(fold(&text), fold_slowly(&text), "{text:?}");
