@@ -33,7 +33,7 @@ pub use event::{Event, EventDraft, EventRules, InvalidCode, InvalidEvent};
 pub use ids::{offset_of_server_made_id, server_made_id};
 pub use log::{Log, LogHealth};
 pub use offset::{DurableEnd, Offset};
-pub use reader::{Reader, Scan, StoredEvent};
+pub use reader::{Lookup, Reader, Scan, StoredEvent};
 pub use recovery::OpenReport;
 pub use registry::{
     Actor, Application, ApplicationId, Change, Changed, NewToken, Registry, Token, TokenKind,

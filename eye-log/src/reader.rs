@@ -121,7 +121,7 @@ impl Reader {
             .filter(|place| offsets[*place] < end)
             .collect();
         order.sort_unstable_by_key(|place| offsets[*place]);
-        let mut look = Look::new(self.shared.segments());
+        let mut look = self.lookup();
         for place in order {
             let offset = offsets[place];
             look.record(offset, |bytes| {
@@ -132,6 +132,13 @@ impl Reader {
             })?;
         }
         Ok(())
+    }
+
+    /// Returns what finds single events.
+    pub fn lookup(&self) -> Lookup {
+        // The end first: segments that come later hold nothing below it.
+        let end = self.durable_end();
+        Lookup::new(self.shared.segments(), end)
     }
 
     /// Reads on and on from `offset`.
@@ -145,14 +152,17 @@ impl Reader {
     }
 }
 
-/// Finds single records, remembering where it looked last.
-struct Look {
+/// Finds single records, remembering where it looked last. It knows the segments there were when it was made.
+#[derive(Debug)]
+pub struct Lookup {
+    end: Offset,
     segments: Vec<Arc<Segment>>,
     /// The segment, the position and the bytes that were read last.
     window: Option<(Arc<Segment>, u64, Vec<u8>)>,
     frame: Option<FoundFrame>,
 }
 
+#[derive(Debug)]
 struct FoundFrame {
     segment: Arc<Segment>,
     position: u64,
@@ -160,13 +170,47 @@ struct FoundFrame {
     table: Vec<u8>,
 }
 
-impl Look {
+impl Lookup {
     fn new(segments: Vec<Arc<Segment>>) -> Self {
         Self {
             segments,
             window: None,
             frame: None,
         }
+    }
+
+    /// Hands the event at `offset` to `see`; returns `None` where there is no event, or nothing yet.
+    pub fn event<T>(
+        &mut self,
+        offset: Offset,
+        see: impl FnOnce(&EventRecord<'_>) -> T,
+    ) -> Result<Option<T>, ReadError> {
+        let mut seen = None;
+        if offset < self.end {
+            self.record(offset, |bytes| {
+                if let Record::Event(event) = payload::decode(bytes)? {
+                    seen = Some(see(&event));
+                }
+                Ok(())
+            })?;
+        }
+        Ok(seen)
+    }
+
+    /// Returns the first offset whose record arrived at `instant` or later; the end of the log if there is none.
+    pub fn first_arrived_at(&mut self, instant: i64) -> Result<Offset, ReadError> {
+        let (mut low, mut high) = (self.segments.first().map_or(0, |first| first.header.base), self.end);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            self.find_frame(middle)?;
+            let arrived = self.frame.as_ref().map_or(i64::MAX, |frame| frame.header.appended_at);
+            if arrived < instant {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        Ok(low)
     }
 
     /// Returns `length` bytes of a segment, from the window where they are in it.
@@ -392,7 +436,7 @@ impl Scan {
         if let Some(place) = self.place.take() {
             return Ok(place);
         }
-        let mut look = Look::new(self.reader.shared.segments());
+        let mut look = self.reader.lookup();
         look.find_frame(self.next)?;
         let frame = look.frame.expect("the frame was just found");
         Ok((frame.segment, frame.position))
@@ -405,7 +449,7 @@ pub(crate) fn record_of(
     offset: Offset,
     see: impl FnOnce(Record<'_>),
 ) -> Result<(), ReadError> {
-    Look::new(vec![segment.clone()]).record(offset, |bytes| {
+    Lookup::new(vec![segment.clone()], Offset::MAX).record(offset, |bytes| {
         see(payload::decode(bytes)?);
         Ok(())
     })

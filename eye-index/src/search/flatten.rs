@@ -13,6 +13,7 @@ use eye_log::json::{Token, Tokens, unescape};
 use eye_log::record::EventRecord;
 
 use super::document::{Arena, EventDocument, Leaf, LeafValue};
+use super::query::DataPath;
 use super::schema::{Fields, STRING_SEPARATOR};
 
 /// Longer strings are no column values; an event that holds one is partial.
@@ -21,8 +22,10 @@ pub(crate) const COLUMN_VALUE_MAX_BYTES: usize = 256;
 const PATH_MAX_BYTES: usize = 512;
 /// A shard has columns for so many paths; events with others are partial.
 pub(crate) const SHARD_PATHS_MAX: usize = 10_000;
-/// Stands behind a path whose value is null.
-pub(crate) const NULL_SUFFIX: &str = "\u{2}null";
+/// Stands between the keys of a path in a column's name, as tantivy has it.
+pub(crate) const PATH_SEPARATOR: char = '\u{1}';
+/// The root of the columns that say where a value is null; no key of an event is spelt so.
+pub(crate) const NULL_ROOT: &str = "\u{2}null";
 
 /// Collects the documents of a batch.
 #[derive(Debug)]
@@ -173,11 +176,11 @@ impl Flattener {
                     let changed = string.contains(STRING_SEPARATOR);
                     let range = self.push_string(string);
                     let fits = string.len() <= COLUMN_VALUE_MAX_BYTES && !changed;
-                    partial |= !(fits && self.push_leaf("", LeafValue::Text(range)));
+                    partial |= !(fits && self.push_leaf(LeafValue::Text(range)));
                 }
-                Token::Number(digits) => partial |= !self.push_leaf("", number(digits)),
-                Token::Bool(value) => partial |= !self.push_leaf("", LeafValue::Bool(value)),
-                Token::Null => partial |= !self.push_leaf(NULL_SUFFIX, LeafValue::Bool(true)),
+                Token::Number(digits) => partial |= !self.push_number(digits),
+                Token::Bool(value) => partial |= !self.push_leaf(LeafValue::Bool(value)),
+                Token::Null => partial |= !self.push_null(),
             }
         }
         self.scratch = scratch;
@@ -185,17 +188,26 @@ impl Flattener {
     }
 
     /// Puts a value into the column of the current path; returns whether there is one.
-    fn push_leaf(&mut self, suffix: &str, value: LeafValue) -> bool {
+    fn push_leaf(&mut self, value: LeafValue) -> bool {
         if self.path.len() > PATH_MAX_BYTES || self.path.is_empty() {
             return false;
         }
-        let length = self.path.len();
-        self.path.push_str(suffix);
-        let column = self.column();
-        self.path.truncate(length);
-        let Some(path) = column else { return false };
+        let Some(path) = self.column() else { return false };
         self.leaves.push(Leaf { path, value });
         true
+    }
+
+    fn push_number(&mut self, digits: &str) -> bool {
+        number(digits).is_some_and(|number| self.push_leaf(number))
+    }
+
+    /// Notes that the current path is null.
+    fn push_null(&mut self) -> bool {
+        let path = self.path.clone();
+        self.path = format!("{NULL_ROOT}{PATH_SEPARATOR}{path}");
+        let pushed = !path.is_empty() && self.push_leaf(LeafValue::Bool(true));
+        self.path = path;
+        pushed
     }
 
     /// Returns where the name of the current path's column stands; `None` when the shard has as many as it may have.
@@ -224,26 +236,52 @@ fn named(names: &mut String, path: &str) -> Range<u32> {
     start..at(names)
 }
 
-/// Appends a key to a path. Control characters have a meaning in columns' names, so they become U+FFFD there, and a
-/// look at the log tells such keys apart.
-pub(crate) fn push_key(path: &mut String, key: &str) {
+/// Appends a key to a path. A dot in a key is as good as a level; control characters have a meaning in columns' names,
+/// so they become U+FFFD there. A look at the log tells such keys apart.
+fn push_key(path: &mut String, key: &str) {
     if !path.is_empty() {
-        path.push('.');
+        path.push(PATH_SEPARATOR);
     }
-    if key.bytes().any(|byte| byte < 0x20) {
-        path.extend(key.chars().map(|c| if u32::from(c) < 0x20 { '\u{fffd}' } else { c }));
+    if key.bytes().any(|byte| byte < 0x20 || byte == b'.') {
+        path.extend(key.chars().map(column_char));
     } else {
         path.push_str(key);
     }
 }
 
-fn number(digits: &str) -> LeafValue {
+fn column_char(c: char) -> char {
+    match c {
+        '.' => PATH_SEPARATOR,
+        '\0'..='\u{1f}' => '\u{fffd}',
+        other => other,
+    }
+}
+
+/// Returns the name to ask tantivy for the column of a path, below `root` if given, and whether the column may hold
+/// values of other paths too.
+pub(crate) fn column_of(root: Option<&str>, path: &DataPath) -> (String, bool) {
+    let mut name = "data".to_owned();
+    for key in root.into_iter().map(str::to_owned).chain(path.joined().split('.').map(str::to_owned)) {
+        name.push('.');
+        let control = root != Some(key.as_str());
+        for c in key.chars() {
+            if c == '\\' {
+                name.push('\\');
+            }
+            name.push(if control { column_char(c) } else { c });
+        }
+    }
+    let shared = path.segments.iter().any(|segment| segment.contains(['.', '\u{fffd}']) || segment.chars().any(|c| c < ' '));
+    (name, shared)
+}
+
+/// Returns a number as columns hold it; `None` where it has no double.
+fn number(digits: &str) -> Option<LeafValue> {
     if let Ok(number) = digits.parse::<i64>() {
-        // "-0" is an integer to compare with, and has no sign then.
-        return LeafValue::Signed(number);
+        return Some(LeafValue::Signed(number));
     }
     if let Ok(number) = digits.parse::<u64>() {
-        return LeafValue::Unsigned(number);
+        return Some(LeafValue::Unsigned(number));
     }
-    LeafValue::Double(digits.parse().unwrap_or(f64::NAN))
+    digits.parse().ok().map(LeafValue::Double)
 }

@@ -1,0 +1,25 @@
+//! Asking: the words of a text, the query language, its parser, and the shards that answer.
+
+mod collect;
+mod columns;
+mod directory;
+mod docsets;
+mod document;
+mod flatten;
+mod log_check;
+pub(crate) mod matches;
+pub mod parse;
+mod part;
+mod plan;
+pub mod query;
+mod schema;
+pub(crate) mod shard;
+pub(crate) mod shards;
+mod time;
+pub mod words;
+
+pub(crate) use collect::{collect, count};
+pub(crate) use flatten::Flattener;
+pub(crate) use log_check::LogCheck;
+pub(crate) use plan::plan;
+pub(crate) use schema::Fields;

@@ -1,0 +1,285 @@
+//! Tests a field by its columns: the values of a search segment, kept apart from the events.
+//!
+//! What must stay true: an answer is "yes", "no", or "ask the log", and never a guess.
+
+use std::collections::HashMap;
+use std::ops::Bound;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tantivy::columnar::{Column, ColumnType, DynamicColumn, StrColumn};
+use tantivy::index::SegmentId;
+use tantivy::query::{EnableScoring, Query, Scorer};
+use tantivy::{DocId, SegmentReader};
+
+use super::docsets::{Checked, MakeDocs, RangeDocs};
+use super::flatten::{NULL_ROOT, column_of};
+use super::log_check::LogCheck;
+use super::matches::{bool_holds, double_within, field_holds, label_holds, null_holds, number_holds, string_holds};
+use super::query::{Field, Scalar, Test};
+
+/// Beyond this, doubles skip integers.
+const EXACT_DOUBLE: f64 = 9_007_199_254_740_992.0;
+
+/// The documents whose field passes a test.
+#[derive(Clone)]
+pub(crate) struct FieldDocs {
+    field: Field,
+    test: Arc<Test>,
+    /// A query that finds at least these documents; without one, all are tried.
+    candidates: Option<Arc<dyn Query>>,
+    check: LogCheck,
+    opened: Arc<Mutex<HashMap<SegmentId, Arc<Columns>>>>,
+}
+
+impl std::fmt::Debug for FieldDocs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FieldDocs").field("field", &self.field).field("test", &self.test).finish_non_exhaustive()
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Answer {
+    Yes,
+    No,
+    Ask,
+}
+
+impl FieldDocs {
+    pub(crate) fn new(field: Field, test: Test, candidates: Option<Box<dyn Query>>, check: LogCheck) -> Self {
+        Self { field, test: Arc::new(test), candidates: candidates.map(Arc::from), check, opened: Arc::default() }
+    }
+
+    fn columns(&self, reader: &SegmentReader) -> tantivy::Result<Arc<Columns>> {
+        let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(columns) = opened.get(&reader.segment_id()) {
+            return Ok(columns.clone());
+        }
+        let columns = Arc::new(Columns::open(&self.field, matches!(*self.test, Test::Exists), reader)?);
+        opened.insert(reader.segment_id(), columns.clone());
+        Ok(columns)
+    }
+}
+
+impl MakeDocs for FieldDocs {
+    fn docs(&self, reader: &SegmentReader) -> tantivy::Result<Box<dyn Scorer>> {
+        let columns = self.columns(reader)?;
+        if columns.is_empty() {
+            return Ok(Box::new(RangeDocs::new(0..0)));
+        }
+        let inner: Box<dyn Scorer> = match &self.candidates {
+            Some(query) => query.weight(EnableScoring::disabled_from_schema(reader.schema()))?.scorer(reader, 1.0)?,
+            None => Box::new(RangeDocs::new(0..reader.max_doc())),
+        };
+        let offsets = reader.fast_fields().column_first_or_default::<u64>("offset")?;
+        let (field, test) = (self.field.clone(), self.test.clone());
+        let mut looker = None;
+        let check = self.check.clone();
+        let passes = move |doc: DocId| match columns.answer(doc, &test) {
+            Answer::Yes => true,
+            Answer::No => false,
+            Answer::Ask => {
+                let looker = looker.get_or_insert_with(|| check.looker());
+                looker.passes(offsets.get_val(doc), |subject| field_holds(&field, &test, subject))
+            }
+        };
+        Ok(Box::new(Checked::new(inner, passes)))
+    }
+}
+
+/// The columns of one field in one search segment.
+struct Columns {
+    label: bool,
+    /// Whether values of other paths are in the same columns.
+    shared: bool,
+    strings: Vec<Strings>,
+    numbers: Vec<DynamicColumn>,
+    bools: Vec<Column<bool>>,
+    nulls: Option<Column<bool>>,
+    /// For existence: everything at the path or below it.
+    any: Vec<DynamicColumn>,
+    /// Set for events whose values are not all in the columns.
+    partial: Option<Column<u64>>,
+}
+
+struct Strings {
+    column: StrColumn,
+    /// Per value of the dictionary: 0 not judged yet, 1 passes, 2 does not.
+    judged: Vec<AtomicU8>,
+}
+
+impl Columns {
+    fn open(field: &Field, exists: bool, reader: &SegmentReader) -> tantivy::Result<Self> {
+        let fast = reader.fast_fields();
+        let mut columns = Self {
+            label: true,
+            shared: false,
+            strings: Vec::new(),
+            numbers: Vec::new(),
+            bools: Vec::new(),
+            nulls: None,
+            any: Vec::new(),
+            partial: None,
+        };
+        let Field::Data(path) = field else {
+            let name = if *field == Field::Category { "category" } else { "name" };
+            columns.strings.extend(fast.str(name)?.map(Strings::new));
+            return Ok(columns);
+        };
+        columns.label = false;
+        let (name, shared) = column_of(None, path);
+        columns.shared = shared;
+        columns.partial = fast.u64("partial").ok().filter(|column| column.values.num_vals() > 0);
+        if exists {
+            for handle in fast.dynamic_column_handles(&name)?.into_iter().chain(fast.dynamic_subpath_column_handles(&name)?)
+            {
+                columns.any.push(handle.open()?);
+            }
+            return Ok(columns);
+        }
+        for handle in fast.dynamic_column_handles(&name)? {
+            match handle.open()? {
+                DynamicColumn::Str(column) => columns.strings.push(Strings::new(column)),
+                DynamicColumn::Bool(column) => columns.bools.push(column),
+                column if column.column_type() != ColumnType::Bytes => columns.numbers.push(column),
+                _ => {}
+            }
+        }
+        let (null_name, _) = column_of(Some(NULL_ROOT), path);
+        for handle in fast.dynamic_column_handles(&null_name)? {
+            if let DynamicColumn::Bool(column) = handle.open()? {
+                columns.nulls = Some(column);
+            }
+        }
+        Ok(columns)
+    }
+
+    /// Says whether no document of the segment can pass.
+    fn is_empty(&self) -> bool {
+        self.strings.is_empty()
+            && self.numbers.is_empty()
+            && self.bools.is_empty()
+            && self.nulls.is_none()
+            && self.any.is_empty()
+            && self.partial.is_none()
+    }
+
+    fn answer(&self, doc: DocId, test: &Test) -> Answer {
+        let found = self.answer_of_values(doc, test);
+        match found {
+            // The value may be another path's that is spelt alike.
+            Answer::Yes if self.shared => Answer::Ask,
+            Answer::No if self.partial.as_ref().is_some_and(|partial| partial.first(doc) == Some(1)) => Answer::Ask,
+            found => found,
+        }
+    }
+
+    fn answer_of_values(&self, doc: DocId, test: &Test) -> Answer {
+        if self.any.iter().any(|column| has_value(column, doc)) {
+            return Answer::Yes;
+        }
+        if self.strings.iter().any(|strings| strings.passes(doc, test, self.label)) {
+            return Answer::Yes;
+        }
+        if self.bools.iter().any(|column| column.values_for_doc(doc).any(|value| bool_holds(test, value))) {
+            return Answer::Yes;
+        }
+        if self.nulls.as_ref().is_some_and(|column| column.first(doc).is_some()) && null_holds(test) {
+            return Answer::Yes;
+        }
+        let mut found = Answer::No;
+        for column in &self.numbers {
+            match number_answer(column, doc, test) {
+                Answer::Yes => return Answer::Yes,
+                Answer::Ask => found = Answer::Ask,
+                Answer::No => {}
+            }
+        }
+        found
+    }
+}
+
+impl Strings {
+    fn new(column: StrColumn) -> Self {
+        let values = column.num_terms();
+        Self { column, judged: (0..values).map(|_| AtomicU8::new(0)).collect() }
+    }
+
+    fn passes(&self, doc: DocId, test: &Test, label: bool) -> bool {
+        self.column.term_ords(doc).any(|ord| {
+            let Some(judged) = usize::try_from(ord).ok().and_then(|ord| self.judged.get(ord)) else { return false };
+            match judged.load(Ordering::Relaxed) {
+                1 => true,
+                2 => false,
+                _ => {
+                    let mut value = String::new();
+                    let there = self.column.ord_to_str(ord, &mut value).unwrap_or(false);
+                    let passes = there && if label { label_holds(test, &value) } else { string_holds(test, &value) };
+                    judged.store(if passes { 1 } else { 2 }, Ordering::Relaxed);
+                    passes
+                }
+            }
+        })
+    }
+}
+
+fn has_value(column: &DynamicColumn, doc: DocId) -> bool {
+    !matches!(column.column_index().value_row_ids(doc), range if range.is_empty())
+}
+
+fn number_answer(column: &DynamicColumn, doc: DocId, test: &Test) -> Answer {
+    let any = |mut answers: Box<dyn Iterator<Item = Answer> + '_>| {
+        let mut found = Answer::No;
+        for answer in answers.by_ref() {
+            match answer {
+                Answer::Yes => return Answer::Yes,
+                Answer::Ask => found = Answer::Ask,
+                Answer::No => {}
+            }
+        }
+        found
+    };
+    match column {
+        DynamicColumn::I64(column) => any(Box::new(column.values_for_doc(doc).map(|value| exact(test, value.into())))),
+        DynamicColumn::U64(column) => any(Box::new(column.values_for_doc(doc).map(|value| exact(test, value.into())))),
+        DynamicColumn::F64(column) => any(Box::new(column.values_for_doc(doc).map(|value| rounded(test, value)))),
+        _ => Answer::No,
+    }
+}
+
+fn exact(test: &Test, value: i128) -> Answer {
+    if number_holds(test, &value.to_string()) { Answer::Yes } else { Answer::No }
+}
+
+/// A column that holds any double holds its integers as doubles too, so large ones may have been others.
+fn rounded(test: &Test, value: f64) -> Answer {
+    let same = |wanted: &Scalar| match wanted {
+        Scalar::Number(number) if number.double() == value => {
+            if value.abs() >= EXACT_DOUBLE { Answer::Ask } else { Answer::Yes }
+        }
+        _ => Answer::No,
+    };
+    match test {
+        Test::Is(wanted) => wanted.literal().as_ref().map_or(Answer::No, same),
+        Test::In(values) => values
+            .iter()
+            .filter_map(|wanted| wanted.literal())
+            .map(|wanted| same(&wanted))
+            .find(|answer| *answer != Answer::No)
+            .unwrap_or(Answer::No),
+        Test::Exactly(scalar) => same(scalar),
+        Test::Range { lower, upper } => {
+            let operand = |bound: &Bound<Scalar>| match bound {
+                Bound::Included(Scalar::Number(number)) => Some(Bound::Included(number.double())),
+                Bound::Excluded(Scalar::Number(number)) => Some(Bound::Excluded(number.double())),
+                Bound::Unbounded => Some(Bound::Unbounded),
+                _ => None,
+            };
+            match (operand(lower), operand(upper)) {
+                (Some(lower), Some(upper)) if double_within(value, lower, upper) => Answer::Yes,
+                _ => Answer::No,
+            }
+        }
+        _ => Answer::No,
+    }
+}
