@@ -1,11 +1,13 @@
 //! From the text of a query to its tree. This file has the grammar of AND, OR, NOT and parentheses; `term` has what
-//! stands between them, `value` what follows a field's name, `typed` the fields that hold no text.
+//! stands between them, `value`, `range` and `list` what follows a field's name, `typed` the fields that hold no text.
 //!
 //! Nothing is guessed and nothing dropped: whatever cannot be read whole is an error with its place.
 
 use super::query::{Clause, Kind, Span};
 
 mod error;
+mod list;
+mod range;
 mod scan;
 mod term;
 mod typed;

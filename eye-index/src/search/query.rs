@@ -342,6 +342,8 @@ pub struct TimeRange {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
 
     fn unquoted(text: &str) -> Option<Scalar> {

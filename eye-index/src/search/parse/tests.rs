@@ -1,4 +1,5 @@
 //! What every construct of the language means, what each mistake is told, and that nothing at all makes it panic.
+#![allow(clippy::unwrap_used)]
 
 use std::ops::Bound::{Excluded, Included, Unbounded};
 
@@ -770,13 +771,15 @@ fn ranges_and_lists_are_written_in_one_way() {
     mistake("x:[10]", 5, 0, "`TO`", Some(" TO *"));
     mistake("x:[10", 5, 0, "`TO`", Some(" TO *]"));
     mistake("x:[10 TO]", 8, 0, "missing", None);
-    mistake("x:[10 TO 20)", 11, 0, "not closed", Some("]"));
+    mistake("x:[10 TO 20)", 11, 1, "not closed", Some("}"));
+    mistake("(x:[10 TO 20)", 12, 0, "not closed", Some("]"));
     mistake("x:[10 TO abc]", 9, 3, "a number", None);
     mistake("x:[abc TO 10]", 10, 2, "text", Some("\"10\""));
     mistake("x:[a* TO b]", 3, 2, "pattern", Some("\"a*\""));
     mistake("x:>true", 3, 4, "no order", Some("\"true\""));
     mistake("name:>5", 6, 1, "always text", Some("\"5\""));
-    mistake("x:IN \"a\"", 5, 0, "`[`", Some("["));
+    mistake("x:IN \"a\"", 5, 0, "`[`", None);
+    mistake("x:IN (a, b)", 5, 1, "`[`", None);
     mistake("country:IN", 8, 2, "in quotes", Some("\"IN\""));
     mistake("state:OR", 6, 2, "in quotes", Some("\"OR\""));
     mistake("x:IN [\"a\" \"b\"]", 10, 0, "comma", Some(", "));
@@ -847,6 +850,41 @@ fn mistakes_inside_values_are_told_all_at_once() {
 }
 
 #[test]
+fn the_longest_queries_are_read_at_once() {
+    let pieces = [
+        "a",
+        "a ",
+        "\\",
+        "-",
+        "a:",
+        "a.",
+        "*a",
+        "~",
+        "\"",
+        "a OR ",
+        "x:[",
+        "x:IN [a,",
+        "é<\u{338}",
+        "日",
+        "(",
+        ")",
+    ];
+    for piece in pieces {
+        for start in ["", "\"", "x:", "x:IN [", "timestamp:2021-01-01 "] {
+            let q = start.to_owned() + &piece.repeat((QUERY_BYTES_MAX - start.len()) / piece.len());
+            let begun = std::time::Instant::now();
+            let shown = parse(&q).map(|clause| clause.to_string());
+            assert!(
+                begun.elapsed().as_secs() < 2,
+                "{start}{piece}… took {:?}",
+                begun.elapsed()
+            );
+            drop(shown);
+        }
+    }
+}
+
+#[test]
 fn depth_and_length_are_bounded() {
     for (open, close) in [("(", ")"), ("NOT ", ""), ("-", ""), ("-(", ")")] {
         let levels = NESTING_MAX / if open == "-(" { 2 } else { 1 };
@@ -884,82 +922,12 @@ impl Dice {
 
 #[test]
 fn whatever_is_typed_nothing_panics_and_what_parses_is_written_back() {
-    let tokens = [
-        " ",
-        " ",
-        " ",
-        "a",
-        "B",
-        "word",
-        "\"",
-        "\"late delivery\"",
-        "\"x\"",
-        "(",
-        ")",
-        "AND",
-        " AND ",
-        " OR ",
-        "NOT ",
-        "IN ",
-        " TO ",
-        "-",
-        "*",
-        "?",
-        "~",
-        "~1",
-        "~2",
-        ":",
-        ":",
-        ":",
-        "==",
-        "=~",
-        "=",
-        "!",
-        "+",
-        "<",
-        ">",
-        ">=",
-        "[",
-        "]",
-        "{",
-        "}",
-        ", ",
-        "[1 TO 2}",
-        ":IN [a, \"b\"]",
-        ":[\"a\" TO *]",
-        "\\",
-        "\\.",
-        ".",
-        "/",
-        "name",
-        "name:",
-        "category:",
-        "data.a.b:",
-        "x:",
-        "offset:",
-        "timestamp:",
-        "id:",
-        "2021-01-01",
-        "10:30",
-        "5",
-        "-5",
-        "1e-05",
-        "00501",
-        "true",
-        "null",
-        "é",
-        "ß",
-        "日本",
-        "か\u{3099}",
-        "\u{301}",
-        "🎉",
-        "0190163d-8694-739b-aea5-966c26f8ad91",
-        "\0",
-        "\u{3000}",
-        "İ",
-        "≮",
-        "//",
-    ];
+    let tokens = concat!(
+        " ¦ ¦ ¦a¦B¦word¦\"¦\"late delivery\"¦\"x\"¦(¦)¦AND¦ AND ¦ OR ¦NOT ¦IN ¦ TO ¦-¦*¦?¦~¦~1¦~2¦:¦:¦:¦==¦=~¦=¦!¦+¦<¦>¦>=¦[¦]¦{¦}",
+        "¦, ¦[1 TO 2}¦:IN [a, \"b\"]¦:[\"a\" TO *]¦\\¦\\.¦.¦/¦//¦name¦name:¦category:¦data.a.b:¦x:¦offset:¦timestamp:¦id:¦2021-01-01",
+        "¦10:30¦5¦-5¦1e-05¦00501¦true¦null¦é¦ß¦日本¦か\u{3099}¦\u{301}¦🎉¦0190163d-8694-739b-aea5-966c26f8ad91¦\0¦\u{3000}¦İ¦≮",
+    );
+    let tokens: Vec<&str> = tokens.split('¦').collect();
     let mut parsed = 0;
     for seed in 0..20_000 {
         let mut dice = Dice(seed);

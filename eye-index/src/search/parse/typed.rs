@@ -4,7 +4,7 @@ use std::ops::Bound;
 
 use uuid::Uuid;
 
-use super::value::End;
+use super::range::End;
 use super::{Parsed, Parser, QueryError};
 use crate::search::query::{Field, Kind, OffsetRange, Span, Test, TimeRange, Value, quote};
 use crate::search::time::parse_time;

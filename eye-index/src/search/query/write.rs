@@ -25,7 +25,7 @@ pub(in crate::search) fn escape(text: &str, place: Place) -> String {
     for (index, c) in text.chars().enumerate() {
         let needed = match c {
             '\\' | '"' | '(' | ')' | '*' | '?' | '~' | '[' | ']' | '{' | '}' | ',' => true,
-            '<' | '>' => index == 0,
+            '<' | '>' => index == 0 || place != Place::Value,
             ':' | '=' => place != Place::Value,
             '.' => place == Place::Key,
             '!' if place == Place::Key => true,
@@ -244,7 +244,29 @@ fn write_pattern(f: &mut Formatter<'_>, pattern: &Pattern, place: Place) -> fmt:
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use crate::search::parse::parse;
+
+    #[test]
+    fn signs_that_would_mean_something_are_escaped() {
+        for q in [
+            r"data.a\>b:1",
+            r"name\>x*",
+            r"data.a\!==5",
+            r"x:\>5",
+            r"x:a\~1",
+            r"\-a*",
+            r"data.\*:\**",
+        ] {
+            let clause = parse(q).unwrap();
+            assert_eq!(
+                parse(&clause.to_string()).unwrap().kind,
+                clause.kind,
+                "{q} as {clause}"
+            );
+        }
+    }
 
     #[test]
     fn a_query_is_written_back_readably() {
