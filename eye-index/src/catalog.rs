@@ -60,9 +60,18 @@ impl Catalog {
             }
         };
         let db = opened.map_err(IndexError::Catalog)?;
-        let end = db.get(CHECKPOINT_KEY)?.and_then(|value| value.as_ref().try_into().ok().map(u64::from_be_bytes));
-        let memory = RwLock::new(Memory { tail: Tail::new(end.unwrap_or(0)), closing: None });
-        Ok(Self { folder: folder.to_owned(), db, memory })
+        let end = db
+            .get(CHECKPOINT_KEY)?
+            .and_then(|value| value.as_ref().try_into().ok().map(u64::from_be_bytes));
+        let memory = RwLock::new(Memory {
+            tail: Tail::new(end.unwrap_or(0)),
+            closing: None,
+        });
+        Ok(Self {
+            folder: folder.to_owned(),
+            db,
+            memory,
+        })
     }
 
     /// Returns one past the last offset it knows.
@@ -78,7 +87,9 @@ impl Catalog {
     pub(crate) fn apply(&self, events: &[(Uuid, ApplicationId, Entry)], end: Offset) {
         let mut memory = self.memory.write().unwrap_or_else(PoisonError::into_inner);
         let known = memory.tail.end;
-        for (session, application, entry) in events.iter().filter(|(_, _, entry)| entry.offset >= known) {
+        for (session, application, entry) in
+            events.iter().filter(|(_, _, entry)| entry.offset >= known)
+        {
             memory.tail.push(*session, *application, *entry);
         }
         memory.tail.end = memory.tail.end.max(end);
@@ -99,7 +110,10 @@ impl Catalog {
         }
         batch.insert(CHECKPOINT_KEY, &end.to_be_bytes());
         self.db.apply_batch(batch)?;
-        self.memory.write().unwrap_or_else(PoisonError::into_inner).closing = None;
+        self.memory
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .closing = None;
         Ok(())
     }
 
@@ -123,7 +137,12 @@ impl Catalog {
             blocks.push(Block::decode(&value).ok_or_else(unreadable)?);
         }
         blocks.extend(newest);
-        blocks.retain(|block| block.entries.first().is_some_and(|entry| entry.offset < as_of));
+        blocks.retain(|block| {
+            block
+                .entries
+                .first()
+                .is_some_and(|entry| entry.offset < as_of)
+        });
         if let Some(last) = blocks.last_mut() {
             last.entries.retain(|entry| entry.offset < as_of);
         }
@@ -131,10 +150,21 @@ impl Catalog {
     }
 
     /// Returns a session in figures, as of an offset.
-    pub(crate) fn session(&self, session: Uuid, as_of: Offset) -> Result<Option<SessionSummary>, SearchError> {
+    pub(crate) fn session(
+        &self,
+        session: Uuid,
+        as_of: Offset,
+    ) -> Result<Option<SessionSummary>, SearchError> {
         let blocks = self.blocks(session, as_of)?;
-        let Some(application) = blocks.first().map(|block| block.application) else { return Ok(None) };
-        let times = || blocks.iter().flat_map(|block| &block.entries).map(|entry| entry.timestamp);
+        let Some(application) = blocks.first().map(|block| block.application) else {
+            return Ok(None);
+        };
+        let times = || {
+            blocks
+                .iter()
+                .flat_map(|block| &block.entries)
+                .map(|entry| entry.timestamp)
+        };
         Ok(Some(SessionSummary {
             id: session,
             application,
@@ -145,17 +175,38 @@ impl Catalog {
     }
 
     /// Returns the largest session id at or below `most` (below it, if `exclusive`), and its owner.
-    pub(crate) fn session_at_or_below(&self, most: Uuid, exclusive: bool) -> Result<Option<Uuid>, SearchError> {
+    pub(crate) fn session_at_or_below(
+        &self,
+        most: Uuid,
+        exclusive: bool,
+    ) -> Result<Option<Uuid>, SearchError> {
         let in_memory = {
             let memory = self.read();
             let largest = |sessions: &BTreeMap<Uuid, Block>| {
-                let below = if exclusive { sessions.range(..most).next_back() } else { sessions.range(..=most).next_back() };
+                let below = if exclusive {
+                    sessions.range(..most).next_back()
+                } else {
+                    sessions.range(..=most).next_back()
+                };
                 below.map(|(session, _)| *session)
             };
-            largest(&memory.tail.sessions).max(memory.closing.as_ref().and_then(|tail| largest(&tail.sessions)))
+            largest(&memory.tail.sessions).max(
+                memory
+                    .closing
+                    .as_ref()
+                    .and_then(|tail| largest(&tail.sessions)),
+            )
         };
-        let end = if exclusive { key(most, 0) } else { key(most, Offset::MAX) };
-        let stored = self.db.range([SESSION_PREFIX].as_slice()..end.as_slice()).next_back().transpose()?;
+        let end = if exclusive {
+            key(most, 0)
+        } else {
+            key(most, Offset::MAX)
+        };
+        let stored = self
+            .db
+            .range([SESSION_PREFIX].as_slice()..end.as_slice())
+            .next_back()
+            .transpose()?;
         let stored = stored.and_then(|(key, _)| Uuid::from_slice(key.get(1..17)?).ok());
         Ok(in_memory.max(stored))
     }
@@ -166,16 +217,26 @@ impl Catalog {
         self.db.flush()?;
         sync_files(&self.folder)?;
         let blobs = self.folder.join("blobs");
-        if blobs.is_dir() { sync_files(&blobs) } else { Ok(()) }
+        if blobs.is_dir() {
+            sync_files(&blobs)
+        } else {
+            Ok(())
+        }
     }
 }
 
 fn unreadable() -> SearchError {
-    SearchError::Index("a posting block of the catalog cannot be read; remove the index folder and restart".to_owned())
+    SearchError::Index(
+        "a posting block of the catalog cannot be read; remove the index folder and restart"
+            .to_owned(),
+    )
 }
 
 fn try_open(folder: &Path) -> Result<sled::Db, String> {
-    let config = sled::Config::new().path(folder).cache_capacity(CACHE_BYTES).flush_every_ms(None);
+    let config = sled::Config::new()
+        .path(folder)
+        .cache_capacity(CACHE_BYTES)
+        .flush_every_ms(None);
     // sled 0.34 panics on some damage that it should report.
     match std::panic::catch_unwind(AssertUnwindSafe(|| config.open())) {
         Ok(opened) => opened.map_err(|error| error.to_string()),
@@ -197,12 +258,20 @@ mod tests {
     use super::*;
 
     fn event(session: u128, timestamp: i64, offset: Offset) -> (Uuid, ApplicationId, Entry) {
-        (Uuid::from_u128(session), ApplicationId(3), Entry { timestamp, offset })
+        (
+            Uuid::from_u128(session),
+            ApplicationId(3),
+            Entry { timestamp, offset },
+        )
     }
 
     fn offsets(catalog: &Catalog, session: u128, as_of: Offset) -> Vec<Offset> {
         let blocks = catalog.blocks(Uuid::from_u128(session), as_of).unwrap();
-        blocks.iter().flat_map(|block| &block.entries).map(|entry| entry.offset).collect()
+        blocks
+            .iter()
+            .flat_map(|block| &block.entries)
+            .map(|entry| entry.offset)
+            .collect()
     }
 
     #[test]
@@ -224,7 +293,11 @@ mod tests {
         check(&catalog);
         drop(catalog);
         let catalog = Catalog::open(folder.path()).unwrap();
-        assert_eq!(catalog.end(), 4, "the active segment's part grows back from the log");
+        assert_eq!(
+            catalog.end(),
+            4,
+            "the active segment's part grows back from the log"
+        );
         catalog.apply(&[event(1, -7, 3), event(1, 20, 4)], 5);
         check(&catalog);
     }

@@ -46,13 +46,28 @@ pub(crate) struct Checkpoint {
 impl Checkpoint {
     /// Reads the state file and marks the folder as in use.
     pub(crate) fn open(folder: &Path, store: Uuid) -> Result<(Self, Trust), IndexError> {
-        let trust = match std::fs::read(folder.join(FILE)).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()) {
-            Some(State { format: INDEX_FORMAT, store: of, boot, clean }) if of == store => {
-                if clean || (!boot.is_empty() && boot == boot_id()) { Trust::Everything } else { Trust::Synced }
+        let trust = match std::fs::read(folder.join(FILE))
+            .ok()
+            .and_then(|bytes| serde_json::from_slice(&bytes).ok())
+        {
+            Some(State {
+                format: INDEX_FORMAT,
+                store: of,
+                boot,
+                clean,
+            }) if of == store => {
+                if clean || (!boot.is_empty() && boot == boot_id()) {
+                    Trust::Everything
+                } else {
+                    Trust::Synced
+                }
             }
             _ => Trust::Nothing,
         };
-        let checkpoint = Self { folder: folder.to_owned(), store };
+        let checkpoint = Self {
+            folder: folder.to_owned(),
+            store,
+        };
         checkpoint.write(false)?;
         Ok((checkpoint, trust))
     }
@@ -63,7 +78,12 @@ impl Checkpoint {
     }
 
     fn write(&self, clean: bool) -> Result<(), IndexError> {
-        let state = State { format: INDEX_FORMAT, store: self.store, boot: boot_id(), clean };
+        let state = State {
+            format: INDEX_FORMAT,
+            store: self.store,
+            boot: boot_id(),
+            clean,
+        };
         let bytes = serde_json::to_vec(&state).expect("a flat struct always encodes");
         write_synced(&self.folder, FILE, &bytes)
     }
@@ -71,7 +91,10 @@ impl Checkpoint {
 
 /// Returns what the kernel drew at boot; empty where it does not say, which is then no boot anything is trusted from.
 fn boot_id() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
+        .unwrap_or_default()
+        .trim()
+        .to_owned()
 }
 
 /// Replaces a file of `folder` so that after a power cut either the old or the new one is there, whole.
@@ -108,17 +131,33 @@ mod tests {
     fn a_folder_is_trusted_within_a_boot_or_after_a_clean_stop_and_for_its_own_store_only() {
         let folder = tempfile::tempdir().unwrap();
         let (store, path) = (Uuid::from_u128(1), folder.path());
-        assert_eq!(Checkpoint::open(path, store).unwrap().1, Trust::Nothing, "a new folder");
-        assert_eq!(Checkpoint::open(path, store).unwrap().1, Trust::Everything, "a crash within this boot");
+        assert_eq!(
+            Checkpoint::open(path, store).unwrap().1,
+            Trust::Nothing,
+            "a new folder"
+        );
+        assert_eq!(
+            Checkpoint::open(path, store).unwrap().1,
+            Trust::Everything,
+            "a crash within this boot"
+        );
         let of_another_boot = |clean| {
-            let state = State { format: INDEX_FORMAT, store, boot: "another".into(), clean };
+            let state = State {
+                format: INDEX_FORMAT,
+                store,
+                boot: "another".into(),
+                clean,
+            };
             std::fs::write(path.join(FILE), serde_json::to_vec(&state).unwrap()).unwrap();
         };
         of_another_boot(false);
         assert_eq!(Checkpoint::open(path, store).unwrap().1, Trust::Synced);
         of_another_boot(true);
         assert_eq!(Checkpoint::open(path, store).unwrap().1, Trust::Everything);
-        assert_eq!(Checkpoint::open(path, Uuid::from_u128(2)).unwrap().1, Trust::Nothing);
+        assert_eq!(
+            Checkpoint::open(path, Uuid::from_u128(2)).unwrap().1,
+            Trust::Nothing
+        );
         std::fs::write(path.join(FILE), b"{").unwrap();
         assert_eq!(Checkpoint::open(path, store).unwrap().1, Trust::Nothing);
     }

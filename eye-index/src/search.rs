@@ -18,7 +18,7 @@ pub(crate) mod shards;
 mod time;
 pub mod words;
 
-pub(crate) use collect::{collect, count};
+pub(crate) use collect::{collect, collect_all, count};
 pub(crate) use flatten::Flattener;
 pub(crate) use log_check::LogCheck;
 pub(crate) use plan::plan;

@@ -171,8 +171,9 @@ struct FoundFrame {
 }
 
 impl Lookup {
-    fn new(segments: Vec<Arc<Segment>>) -> Self {
+    fn new(segments: Vec<Arc<Segment>>, end: Offset) -> Self {
         Self {
+            end,
             segments,
             window: None,
             frame: None,
@@ -199,11 +200,17 @@ impl Lookup {
 
     /// Returns the first offset whose record arrived at `instant` or later; the end of the log if there is none.
     pub fn first_arrived_at(&mut self, instant: i64) -> Result<Offset, ReadError> {
-        let (mut low, mut high) = (self.segments.first().map_or(0, |first| first.header.base), self.end);
+        let (mut low, mut high) = (
+            self.segments.first().map_or(0, |first| first.header.base),
+            self.end,
+        );
         while low < high {
             let middle = low + (high - low) / 2;
             self.find_frame(middle)?;
-            let arrived = self.frame.as_ref().map_or(i64::MAX, |frame| frame.header.appended_at);
+            let arrived = self
+                .frame
+                .as_ref()
+                .map_or(i64::MAX, |frame| frame.header.appended_at);
             if arrived < instant {
                 low = middle + 1;
             } else {

@@ -39,10 +39,14 @@ impl Block {
         for _ in 0..count {
             offset = offset.wrapping_add(take(&mut rest)?);
             let step = take(&mut rest)?;
-            timestamp = timestamp.wrapping_add((step >> 1).cast_signed() ^ -(step & 1).cast_signed());
+            timestamp =
+                timestamp.wrapping_add((step >> 1).cast_signed() ^ -(step & 1).cast_signed());
             entries.push(Entry { timestamp, offset });
         }
-        rest.is_empty().then_some(Self { application, entries })
+        rest.is_empty().then_some(Self {
+            application,
+            entries,
+        })
     }
 }
 
@@ -77,7 +81,10 @@ mod tests {
         let entries = [(0, 5), (1, -9), (u64::MAX, i64::MIN), (3, i64::MAX)]
             .map(|(offset, timestamp)| Entry { timestamp, offset })
             .to_vec();
-        let block = Block { application: ApplicationId(u32::MAX), entries };
+        let block = Block {
+            application: ApplicationId(u32::MAX),
+            entries,
+        };
         let bytes = block.encode();
         assert_eq!(Block::decode(&bytes).unwrap(), block);
         for length in 0..bytes.len() {

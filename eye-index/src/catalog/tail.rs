@@ -17,11 +17,18 @@ pub(super) struct Tail {
 
 impl Tail {
     pub(super) fn new(base: Offset) -> Self {
-        Self { base, end: base, sessions: BTreeMap::new() }
+        Self {
+            base,
+            end: base,
+            sessions: BTreeMap::new(),
+        }
     }
 
     pub(super) fn push(&mut self, session: Uuid, application: ApplicationId, entry: Entry) {
-        let block = self.sessions.entry(session).or_insert_with(|| Block { application, entries: Vec::new() });
+        let block = self.sessions.entry(session).or_insert_with(|| Block {
+            application,
+            entries: Vec::new(),
+        });
         block.entries.push(entry);
     }
 }

@@ -9,32 +9,33 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tantivy::columnar::{Column, ColumnType, DynamicColumn, StrColumn};
 use tantivy::index::SegmentId;
-use tantivy::query::{EnableScoring, Query, Scorer};
 use tantivy::{DocId, SegmentReader};
 
-use super::docsets::{Checked, MakeDocs, RangeDocs};
+use super::docsets::{Filter, Passes};
 use super::flatten::{NULL_ROOT, column_of};
 use super::log_check::LogCheck;
-use super::matches::{bool_holds, double_within, field_holds, label_holds, null_holds, number_holds, string_holds};
+use super::matches::{
+    bool_holds, double_within, field_holds, label_holds, null_holds, number_holds, string_holds,
+};
 use super::query::{Field, Scalar, Test};
 
 /// Beyond this, doubles skip integers.
 const EXACT_DOUBLE: f64 = 9_007_199_254_740_992.0;
 
-/// The documents whose field passes a test.
-#[derive(Clone)]
-pub(crate) struct FieldDocs {
+/// Lets documents pass whose field passes a test.
+pub(crate) struct FieldFilter {
     field: Field,
     test: Arc<Test>,
-    /// A query that finds at least these documents; without one, all are tried.
-    candidates: Option<Arc<dyn Query>>,
     check: LogCheck,
-    opened: Arc<Mutex<HashMap<SegmentId, Arc<Columns>>>>,
+    opened: Mutex<HashMap<SegmentId, Arc<Columns>>>,
 }
 
-impl std::fmt::Debug for FieldDocs {
+impl std::fmt::Debug for FieldFilter {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("FieldDocs").field("field", &self.field).field("test", &self.test).finish_non_exhaustive()
+        f.debug_struct("FieldFilter")
+            .field("field", &self.field)
+            .field("test", &self.test)
+            .finish_non_exhaustive()
     }
 }
 
@@ -45,9 +46,14 @@ enum Answer {
     Ask,
 }
 
-impl FieldDocs {
-    pub(crate) fn new(field: Field, test: Test, candidates: Option<Box<dyn Query>>, check: LogCheck) -> Self {
-        Self { field, test: Arc::new(test), candidates: candidates.map(Arc::from), check, opened: Arc::default() }
+impl FieldFilter {
+    pub(crate) fn new(field: Field, test: Test, check: LogCheck) -> Self {
+        Self {
+            field,
+            test: Arc::new(test),
+            check,
+            opened: Mutex::default(),
+        }
     }
 
     fn columns(&self, reader: &SegmentReader) -> tantivy::Result<Arc<Columns>> {
@@ -55,35 +61,40 @@ impl FieldDocs {
         if let Some(columns) = opened.get(&reader.segment_id()) {
             return Ok(columns.clone());
         }
-        let columns = Arc::new(Columns::open(&self.field, matches!(*self.test, Test::Exists), reader)?);
+        let columns = Arc::new(Columns::open(
+            &self.field,
+            matches!(*self.test, Test::Exists),
+            reader,
+        )?);
         opened.insert(reader.segment_id(), columns.clone());
         Ok(columns)
     }
 }
 
-impl MakeDocs for FieldDocs {
-    fn docs(&self, reader: &SegmentReader) -> tantivy::Result<Box<dyn Scorer>> {
+impl Filter for FieldFilter {
+    fn open(&self, reader: &SegmentReader) -> tantivy::Result<Passes> {
         let columns = self.columns(reader)?;
         if columns.is_empty() {
-            return Ok(Box::new(RangeDocs::new(0..0)));
+            return Ok(Box::new(|_| false));
         }
-        let inner: Box<dyn Scorer> = match &self.candidates {
-            Some(query) => query.weight(EnableScoring::disabled_from_schema(reader.schema()))?.scorer(reader, 1.0)?,
-            None => Box::new(RangeDocs::new(0..reader.max_doc())),
-        };
-        let offsets = reader.fast_fields().column_first_or_default::<u64>("offset")?;
+        let offsets = reader
+            .fast_fields()
+            .column_first_or_default::<u64>("offset")?;
         let (field, test) = (self.field.clone(), self.test.clone());
         let mut looker = None;
         let check = self.check.clone();
-        let passes = move |doc: DocId| match columns.answer(doc, &test) {
-            Answer::Yes => true,
-            Answer::No => false,
-            Answer::Ask => {
-                let looker = looker.get_or_insert_with(|| check.looker());
-                looker.passes(offsets.get_val(doc), |subject| field_holds(&field, &test, subject))
+        Ok(Box::new(move |doc: DocId| {
+            match columns.answer(doc, &test) {
+                Answer::Yes => true,
+                Answer::No => false,
+                Answer::Ask => {
+                    let looker = looker.get_or_insert_with(|| check.looker());
+                    looker.passes(offsets.get_val(doc), |subject| {
+                        field_holds(&field, &test, subject)
+                    })
+                }
             }
-        };
-        Ok(Box::new(Checked::new(inner, passes)))
+        }))
     }
 }
 
@@ -122,16 +133,26 @@ impl Columns {
             partial: None,
         };
         let Field::Data(path) = field else {
-            let name = if *field == Field::Category { "category" } else { "name" };
+            let name = if *field == Field::Category {
+                "category"
+            } else {
+                "name"
+            };
             columns.strings.extend(fast.str(name)?.map(Strings::new));
             return Ok(columns);
         };
         columns.label = false;
         let (name, shared) = column_of(None, path);
         columns.shared = shared;
-        columns.partial = fast.u64("partial").ok().filter(|column| column.values.num_vals() > 0);
+        columns.partial = fast
+            .u64("partial")
+            .ok()
+            .filter(|column| column.values.num_vals() > 0);
         if exists {
-            for handle in fast.dynamic_column_handles(&name)?.into_iter().chain(fast.dynamic_subpath_column_handles(&name)?)
+            for handle in fast
+                .dynamic_column_handles(&name)?
+                .into_iter()
+                .chain(fast.dynamic_subpath_column_handles(&name)?)
             {
                 columns.any.push(handle.open()?);
             }
@@ -169,7 +190,14 @@ impl Columns {
         match found {
             // The value may be another path's that is spelt alike.
             Answer::Yes if self.shared => Answer::Ask,
-            Answer::No if self.partial.as_ref().is_some_and(|partial| partial.first(doc) == Some(1)) => Answer::Ask,
+            Answer::No
+                if self
+                    .partial
+                    .as_ref()
+                    .is_some_and(|partial| partial.first(doc) == Some(1)) =>
+            {
+                Answer::Ask
+            }
             found => found,
         }
     }
@@ -178,13 +206,26 @@ impl Columns {
         if self.any.iter().any(|column| has_value(column, doc)) {
             return Answer::Yes;
         }
-        if self.strings.iter().any(|strings| strings.passes(doc, test, self.label)) {
+        if self
+            .strings
+            .iter()
+            .any(|strings| strings.passes(doc, test, self.label))
+        {
             return Answer::Yes;
         }
-        if self.bools.iter().any(|column| column.values_for_doc(doc).any(|value| bool_holds(test, value))) {
+        if self.bools.iter().any(|column| {
+            column
+                .values_for_doc(doc)
+                .any(|value| bool_holds(test, value))
+        }) {
             return Answer::Yes;
         }
-        if self.nulls.as_ref().is_some_and(|column| column.first(doc).is_some()) && null_holds(test) {
+        if self
+            .nulls
+            .as_ref()
+            .is_some_and(|column| column.first(doc).is_some())
+            && null_holds(test)
+        {
             return Answer::Yes;
         }
         let mut found = Answer::No;
@@ -202,19 +243,32 @@ impl Columns {
 impl Strings {
     fn new(column: StrColumn) -> Self {
         let values = column.num_terms();
-        Self { column, judged: (0..values).map(|_| AtomicU8::new(0)).collect() }
+        Self {
+            column,
+            judged: (0..values).map(|_| AtomicU8::new(0)).collect(),
+        }
     }
 
     fn passes(&self, doc: DocId, test: &Test, label: bool) -> bool {
         self.column.term_ords(doc).any(|ord| {
-            let Some(judged) = usize::try_from(ord).ok().and_then(|ord| self.judged.get(ord)) else { return false };
+            let Some(judged) = usize::try_from(ord)
+                .ok()
+                .and_then(|ord| self.judged.get(ord))
+            else {
+                return false;
+            };
             match judged.load(Ordering::Relaxed) {
                 1 => true,
                 2 => false,
                 _ => {
                     let mut value = String::new();
                     let there = self.column.ord_to_str(ord, &mut value).unwrap_or(false);
-                    let passes = there && if label { label_holds(test, &value) } else { string_holds(test, &value) };
+                    let passes = there
+                        && if label {
+                            label_holds(test, &value)
+                        } else {
+                            string_holds(test, &value)
+                        };
                     judged.store(if passes { 1 } else { 2 }, Ordering::Relaxed);
                     passes
                 }
@@ -240,22 +294,40 @@ fn number_answer(column: &DynamicColumn, doc: DocId, test: &Test) -> Answer {
         found
     };
     match column {
-        DynamicColumn::I64(column) => any(Box::new(column.values_for_doc(doc).map(|value| exact(test, value.into())))),
-        DynamicColumn::U64(column) => any(Box::new(column.values_for_doc(doc).map(|value| exact(test, value.into())))),
-        DynamicColumn::F64(column) => any(Box::new(column.values_for_doc(doc).map(|value| rounded(test, value)))),
+        DynamicColumn::I64(column) => any(Box::new(
+            column
+                .values_for_doc(doc)
+                .map(|value| exact(test, value.into())),
+        )),
+        DynamicColumn::U64(column) => any(Box::new(
+            column
+                .values_for_doc(doc)
+                .map(|value| exact(test, value.into())),
+        )),
+        DynamicColumn::F64(column) => any(Box::new(
+            column.values_for_doc(doc).map(|value| rounded(test, value)),
+        )),
         _ => Answer::No,
     }
 }
 
 fn exact(test: &Test, value: i128) -> Answer {
-    if number_holds(test, &value.to_string()) { Answer::Yes } else { Answer::No }
+    if number_holds(test, &value.to_string()) {
+        Answer::Yes
+    } else {
+        Answer::No
+    }
 }
 
 /// A column that holds any double holds its integers as doubles too, so large ones may have been others.
 fn rounded(test: &Test, value: f64) -> Answer {
     let same = |wanted: &Scalar| match wanted {
         Scalar::Number(number) if number.double() == value => {
-            if value.abs() >= EXACT_DOUBLE { Answer::Ask } else { Answer::Yes }
+            if value.abs() >= EXACT_DOUBLE {
+                Answer::Ask
+            } else {
+                Answer::Yes
+            }
         }
         _ => Answer::No,
     };

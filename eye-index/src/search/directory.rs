@@ -8,11 +8,14 @@ use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use tantivy::directory::error::{DeleteError, LockError, OpenDirectoryError, OpenReadError, OpenWriteError};
-use tantivy::directory::{
-    AntiCallToken, DirectoryLock, FileHandle, Lock, MmapDirectory, TerminatingWrite, WatchCallback, WatchHandle, WritePtr,
-};
 use tantivy::Directory;
+use tantivy::directory::error::{
+    DeleteError, LockError, OpenDirectoryError, OpenReadError, OpenWriteError,
+};
+use tantivy::directory::{
+    AntiCallToken, DirectoryLock, FileHandle, Lock, MmapDirectory, TerminatingWrite, WatchCallback,
+    WatchHandle, WritePtr,
+};
 
 /// A folder whose files are read through memory maps and written to the page cache.
 #[derive(Debug, Clone)]
@@ -24,7 +27,10 @@ pub(crate) struct PageCacheDirectory {
 impl PageCacheDirectory {
     /// Uses `folder`, which must be there.
     pub(crate) fn open(folder: &Path) -> Result<Self, OpenDirectoryError> {
-        Ok(Self { folder: folder.to_owned(), mapped: MmapDirectory::open(folder)? })
+        Ok(Self {
+            folder: folder.to_owned(),
+            mapped: MmapDirectory::open(folder)?,
+        })
     }
 }
 
@@ -60,9 +66,15 @@ impl Directory for PageCacheDirectory {
     }
 
     fn open_write(&self, path: &Path) -> Result<WritePtr, OpenWriteError> {
-        let created = OpenOptions::new().write(true).create_new(true).open(self.folder.join(path));
+        let created = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .open(self.folder.join(path));
         match created {
-            Ok(file) => Ok(BufWriter::with_capacity(1 << 16, Box::new(PageCacheFile(file)))),
+            Ok(file) => Ok(BufWriter::with_capacity(
+                1 << 16,
+                Box::new(PageCacheFile(file)),
+            )),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 Err(OpenWriteError::FileAlreadyExists(path.to_owned()))
             }

@@ -1,8 +1,8 @@
-//! Sets of documents that tantivy has no query for: those a check lets pass, and ranges.
+//! Sets of documents that tantivy has no query for: ranges, and those that filters let pass.
 
 use std::ops::Range;
+use std::sync::Arc;
 
-use tantivy::docset::SeekDangerResult;
 use tantivy::query::{EnableScoring, Explanation, Query, Scorer, Weight};
 use tantivy::{DocId, DocSet, Score, SegmentReader, TERMINATED};
 
@@ -34,6 +34,48 @@ impl<M: MakeDocs> Weight for DocsWeight<M> {
     }
 }
 
+/// A test on single documents of a search segment.
+pub(crate) type Passes = Box<dyn FnMut(DocId) -> bool + Send>;
+
+/// A test on documents that is applied to what other queries found.
+pub(crate) trait Filter: Send + Sync + std::fmt::Debug + 'static {
+    /// Returns the test for the documents of `reader`.
+    fn open(&self, reader: &SegmentReader) -> tantivy::Result<Passes>;
+}
+
+/// Opens several filters as one.
+pub(crate) fn open_all(
+    filters: &[Arc<dyn Filter>],
+    reader: &SegmentReader,
+) -> tantivy::Result<Passes> {
+    let mut opened: Vec<Passes> = Vec::with_capacity(filters.len());
+    for filter in filters {
+        opened.push(filter.open(reader)?);
+    }
+    Ok(match opened.len() {
+        1 => opened.remove(0),
+        _ => Box::new(move |doc| opened.iter_mut().all(|passes| passes(doc))),
+    })
+}
+
+/// The documents of a query that pass filters.
+#[derive(Debug, Clone)]
+pub(crate) struct Narrowed {
+    pub(crate) query: Arc<dyn Query>,
+    pub(crate) filters: Vec<Arc<dyn Filter>>,
+}
+
+impl MakeDocs for Narrowed {
+    fn docs(&self, reader: &SegmentReader) -> tantivy::Result<Box<dyn Scorer>> {
+        let scoring = EnableScoring::disabled_from_schema(reader.schema());
+        let docs = self.query.weight(scoring)?.scorer(reader, 1.0)?;
+        Ok(Box::new(Checked::new(
+            docs,
+            open_all(&self.filters, reader)?,
+        )))
+    }
+}
+
 /// The documents of a range.
 pub(crate) struct RangeDocs {
     docs: Range<DocId>,
@@ -42,7 +84,11 @@ pub(crate) struct RangeDocs {
 
 impl RangeDocs {
     pub(crate) fn new(docs: Range<DocId>) -> Self {
-        let doc = if docs.is_empty() { TERMINATED } else { docs.start };
+        let doc = if docs.is_empty() {
+            TERMINATED
+        } else {
+            docs.start
+        };
         Self { docs, doc }
     }
 }
@@ -54,7 +100,11 @@ impl DocSet for RangeDocs {
 
     fn seek(&mut self, target: DocId) -> DocId {
         let target = target.max(self.docs.start);
-        self.doc = if target < self.docs.end { target } else { TERMINATED };
+        self.doc = if target < self.docs.end {
+            target
+        } else {
+            TERMINATED
+        };
         self.doc
     }
 
@@ -83,7 +133,11 @@ pub(crate) struct Checked<D, C> {
 impl<D: DocSet, C: FnMut(DocId) -> bool> Checked<D, C> {
     /// Stands on the first document that passes.
     pub(crate) fn new(inner: D, check: C) -> Self {
-        let mut checked = Self { inner, check, doc: 0 };
+        let mut checked = Self {
+            inner,
+            check,
+            doc: 0,
+        };
         checked.settle();
         checked
     }
@@ -115,34 +169,6 @@ impl<D: DocSet, C: FnMut(DocId) -> bool + Send> DocSet for Checked<D, C> {
             self.inner.seek(target);
         }
         self.settle()
-    }
-
-    /// Looks at `target` alone, so that an intersection led by another set never has this one run through everything
-    /// to its next match.
-    fn seek_danger(&mut self, target: DocId) -> SeekDangerResult {
-        if target >= TERMINATED {
-            self.doc = TERMINATED;
-            return SeekDangerResult::SeekLowerBound(TERMINATED);
-        }
-        if self.doc == target {
-            return SeekDangerResult::Found;
-        }
-        if self.doc > target {
-            return SeekDangerResult::SeekLowerBound(self.doc);
-        }
-        if self.inner.doc() < target {
-            self.inner.seek(target);
-        }
-        let doc = self.inner.doc();
-        if doc > target {
-            return SeekDangerResult::SeekLowerBound(doc);
-        }
-        if (self.check)(doc) {
-            self.doc = doc;
-            return SeekDangerResult::Found;
-        }
-        // Not settled: `doc` stays behind, which is allowed until the next seek.
-        SeekDangerResult::SeekLowerBound(target + 1)
     }
 
     fn doc(&self) -> DocId {
@@ -184,17 +210,5 @@ mod tests {
         assert_eq!(docs.advance(), TERMINATED);
         assert_eq!(evens(5..5).doc(), TERMINATED);
         assert_eq!(evens(5..6).doc(), TERMINATED);
-    }
-
-    #[test]
-    fn a_careful_seek_looks_at_its_target_alone() {
-        let mut docs = evens(0..100);
-        assert_eq!(docs.seek_danger(7), SeekDangerResult::SeekLowerBound(8));
-        assert_eq!(docs.seek_danger(8), SeekDangerResult::Found);
-        assert_eq!(docs.seek_danger(8), SeekDangerResult::Found);
-        assert_eq!(docs.seek_danger(11), SeekDangerResult::SeekLowerBound(12));
-        assert_eq!(docs.seek(11), 12);
-        assert_eq!(docs.advance(), 14);
-        assert_eq!(docs.seek_danger(200), SeekDangerResult::SeekLowerBound(TERMINATED));
     }
 }

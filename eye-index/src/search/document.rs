@@ -3,8 +3,8 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use tantivy::schema::document::{Document, ReferenceValue, ReferenceValueLeaf, Value};
 use tantivy::schema::Field;
+use tantivy::schema::document::{Document, ReferenceValue, ReferenceValueLeaf, Value};
 
 use super::schema::Fields;
 
@@ -76,7 +76,10 @@ impl Document for EventDocument {
     type FieldsValuesIter<'a> = FieldValues<'a>;
 
     fn iter_fields_and_values(&self) -> FieldValues<'_> {
-        FieldValues { document: self, next: 0 }
+        FieldValues {
+            document: self,
+            next: 0,
+        }
     }
 }
 
@@ -99,9 +102,15 @@ impl<'a> Iterator for FieldValues<'a> {
             return Some(match step {
                 0 => (fields.offset, FieldValue::Unsigned(document.offset)),
                 1 => (fields.timestamp, FieldValue::Signed(document.timestamp)),
-                2 => (fields.application, FieldValue::Unsigned(u64::from(document.application))),
+                2 => (
+                    fields.application,
+                    FieldValue::Unsigned(u64::from(document.application)),
+                ),
                 3 => (fields.session, FieldValue::Bytes(&document.session)),
-                4 => (fields.category, FieldValue::Text(arena.text(&document.category))),
+                4 => (
+                    fields.category,
+                    FieldValue::Text(arena.text(&document.category)),
+                ),
                 5 => (fields.name, FieldValue::Text(arena.text(&document.name))),
                 6 => (fields.words, FieldValue::Text(arena.text(&document.words))),
                 7 => (fields.data, FieldValue::Data(document)),
@@ -128,7 +137,12 @@ impl<'a> Value<'a> for FieldValue<'a> {
             Self::Double(number) => ReferenceValueLeaf::F64(number),
             Self::Bool(value) => ReferenceValueLeaf::Bool(value),
             Self::Bytes(bytes) => ReferenceValueLeaf::Bytes(bytes),
-            Self::Data(document) => return ReferenceValue::Object(Leaves { document, next: document.leaves.start }),
+            Self::Data(document) => {
+                return ReferenceValue::Object(Leaves {
+                    document,
+                    next: document.leaves.start,
+                });
+            }
         })
     }
 }

@@ -74,16 +74,6 @@ impl Flattener {
         }
     }
 
-    /// Begins another shard, which has columns of its own.
-    pub(crate) fn begin_shard(&mut self) {
-        self.columns.clear();
-    }
-
-    /// Returns how many documents wait to be taken.
-    pub(crate) fn len(&self) -> usize {
-        self.documents.len()
-    }
-
     /// Adds an event.
     pub(crate) fn push(&mut self, offset: Offset, event: &EventRecord<'_>) {
         let words_start = self.at();
@@ -117,7 +107,12 @@ impl Flattener {
         self.leaves.reserve(leaves.len());
         let paths = std::mem::take(&mut self.column_names);
         self.batch += 1;
-        let arena = Arc::new(Arena { fields: self.fields.clone(), text, paths, leaves });
+        let arena = Arc::new(Arena {
+            fields: self.fields.clone(),
+            text,
+            paths,
+            leaves,
+        });
         let document = |pending: Pending| EventDocument {
             arena: arena.clone(),
             offset: pending.offset,
@@ -143,7 +138,11 @@ impl Flattener {
         let start = self.at();
         if string.contains(STRING_SEPARATOR) {
             // A control character separates words anyway.
-            self.text.extend(string.chars().map(|c| if c == STRING_SEPARATOR { ' ' } else { c }));
+            self.text.extend(
+                string
+                    .chars()
+                    .map(|c| if c == STRING_SEPARATOR { ' ' } else { c }),
+            );
         } else {
             self.text.push_str(string);
         }
@@ -192,7 +191,9 @@ impl Flattener {
         if self.path.len() > PATH_MAX_BYTES || self.path.is_empty() {
             return false;
         }
-        let Some(path) = self.column() else { return false };
+        let Some(path) = self.column() else {
+            return false;
+        };
         self.leaves.push(Leaf { path, value });
         true
     }
@@ -224,13 +225,16 @@ impl Flattener {
             return None;
         }
         let range = named(&mut self.column_names, &self.path);
-        self.columns.insert(self.path.clone(), (self.batch, range.clone()));
+        self.columns
+            .insert(self.path.clone(), (self.batch, range.clone()));
         Some(range)
     }
 }
 
 fn named(names: &mut String, path: &str) -> Range<u32> {
-    let at = |names: &String| u32::try_from(names.len()).expect("a batch holds less than 4 GiB of names");
+    let at = |names: &String| {
+        u32::try_from(names.len()).expect("a batch holds less than 4 GiB of names")
+    };
     let start = at(names);
     names.push_str(path);
     start..at(names)
@@ -261,7 +265,11 @@ fn column_char(c: char) -> char {
 /// values of other paths too.
 pub(crate) fn column_of(root: Option<&str>, path: &DataPath) -> (String, bool) {
     let mut name = "data".to_owned();
-    for key in root.into_iter().map(str::to_owned).chain(path.joined().split('.').map(str::to_owned)) {
+    for key in root
+        .into_iter()
+        .map(str::to_owned)
+        .chain(path.joined().split('.').map(str::to_owned))
+    {
         name.push('.');
         let control = root != Some(key.as_str());
         for c in key.chars() {
@@ -271,7 +279,10 @@ pub(crate) fn column_of(root: Option<&str>, path: &DataPath) -> (String, bool) {
             name.push(if control { column_char(c) } else { c });
         }
     }
-    let shared = path.segments.iter().any(|segment| segment.contains(['.', '\u{fffd}']) || segment.chars().any(|c| c < ' '));
+    let shared = path
+        .segments
+        .iter()
+        .any(|segment| segment.contains(['.', '\u{fffd}']) || segment.chars().any(|c| c < ' '));
     (name, shared)
 }
 

@@ -25,7 +25,12 @@ enum Failure {
 
 impl LogCheck {
     pub(crate) fn new(reader: Reader, registry: Arc<Registry>, deadline: Option<Instant>) -> Self {
-        Self { reader, registry, deadline, failure: Arc::default() }
+        Self {
+            reader,
+            registry,
+            deadline,
+            failure: Arc::default(),
+        }
     }
 
     /// Returns what went wrong since the question was asked; to be called before its answer is believed.
@@ -33,7 +38,12 @@ impl LogCheck {
         if self.is_late() {
             return Err(SearchError::Timeout);
         }
-        match self.failure.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        match self
+            .failure
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+        {
             None => Ok(()),
             Some(Failure::Late) => Err(SearchError::Timeout),
             Some(Failure::Read(error)) => Err(error.into()),
@@ -42,7 +52,8 @@ impl LogCheck {
 
     /// Says whether the answer is no longer wanted.
     pub(crate) fn is_late(&self) -> bool {
-        self.deadline.is_some_and(|deadline| Instant::now() > deadline)
+        self.deadline
+            .is_some_and(|deadline| Instant::now() > deadline)
     }
 
     /// Returns the log.
@@ -52,11 +63,18 @@ impl LogCheck {
 
     /// Returns something that looks events up one after the other.
     pub(crate) fn looker(&self) -> Looker {
-        Looker { lookup: self.reader.lookup(), check: self.clone(), failed: false }
+        Looker {
+            lookup: self.reader.lookup(),
+            check: self.clone(),
+            failed: false,
+        }
     }
 
     fn fail(&self, failure: Failure) {
-        self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(failure);
+        self.failure
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get_or_insert(failure);
     }
 }
 
@@ -69,7 +87,11 @@ pub(crate) struct Looker {
 
 impl Looker {
     /// Says whether the event at `offset` passes. After a failure nothing does, and [`LogCheck::verdict`] says why.
-    pub(crate) fn passes(&mut self, offset: Offset, holds: impl FnOnce(&Subject<'_>) -> bool) -> bool {
+    pub(crate) fn passes(
+        &mut self,
+        offset: Offset,
+        holds: impl FnOnce(&Subject<'_>) -> bool,
+    ) -> bool {
         if self.failed {
             return false;
         }
@@ -79,7 +101,13 @@ impl Looker {
             return false;
         }
         let registry = &self.check.registry;
-        match self.lookup.event(offset, |event| holds(&Subject { offset, event, registry })) {
+        match self.lookup.event(offset, |event| {
+            holds(&Subject {
+                offset,
+                event,
+                registry,
+            })
+        }) {
             Ok(passes) => passes.unwrap_or(false),
             Err(error) => {
                 self.failed = true;

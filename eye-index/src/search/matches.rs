@@ -8,7 +8,10 @@ use eye_log::json::{Token, Tokens, unescape};
 use eye_log::record::EventRecord;
 use eye_log::{Offset, Registry};
 
-use super::query::{Clause, DataPath, Field, Fuzzy, Kind, Number, Part, Pattern, PatternOn, Scalar, Test, Value, WordTest};
+use super::query::{
+    Clause, DataPath, Field, Fuzzy, Kind, Number, Part, Pattern, PatternOn, Scalar, Test, Value,
+    WordTest,
+};
 use super::words::{fold, words};
 
 /// An event and what a question about it needs besides.
@@ -26,7 +29,9 @@ pub(crate) fn clause_holds(clause: &Clause, subject: &Subject<'_>) -> bool {
         Kind::Or(clauses) => clauses.iter().any(|clause| clause_holds(clause, subject)),
         Kind::Not(clause) => !clause_holds(clause, subject),
         Kind::Word(test) => any_string(subject.event, |string| word_holds(test, string)),
-        Kind::Phrase { words, slop } => any_string(subject.event, |string| has_phrase(string, words, *slop)),
+        Kind::Phrase { words, slop } => {
+            any_string(subject.event, |string| has_phrase(string, words, *slop))
+        }
         Kind::Field { field, test } => field_holds(field, test, subject),
     }
 }
@@ -37,13 +42,16 @@ pub(crate) fn field_holds(field: &Field, test: &Test, subject: &Subject<'_>) -> 
     match field {
         Field::Category => label_holds(test, event.category),
         Field::Name => label_holds(test, event.name),
-        Field::Application => {
-            subject.registry.application(event.application).is_some_and(|application| label_holds(test, &application.name))
-        }
+        Field::Application => subject
+            .registry
+            .application(event.application)
+            .is_some_and(|application| label_holds(test, &application.name)),
         Field::SessionId => id_holds(test, event.session_id),
         Field::Id => id_holds(test, event.id),
         Field::Offset => match test {
-            Test::Offset(range) => within(&subject.offset, range.start.as_ref(), range.end.as_ref()),
+            Test::Offset(range) => {
+                within(&subject.offset, range.start.as_ref(), range.end.as_ref())
+            }
             _ => matches!(test, Test::Exists),
         },
         Field::Timestamp => time_holds(test, event.timestamp),
@@ -102,7 +110,9 @@ pub(crate) fn string_holds(test: &Test, string: &str) -> bool {
                 _ => false,
             }
         }
-        Test::Regex(expression) => whole_regex(expression).is_ok_and(|regex| regex.is_match(string)),
+        Test::Regex(expression) => {
+            whole_regex(expression).is_ok_and(|regex| regex.is_match(string))
+        }
         Test::Fuzzy(fuzzy) => words(string).iter().any(|word| near(word, fuzzy)),
         Test::Near { words, slop } => has_phrase(string, words, *slop),
         Test::Exactly(_) | Test::Id(_) | Test::Offset(_) | Test::Time(_) => false,
@@ -127,7 +137,10 @@ fn below(upper: &Bound<String>, string: &str) -> bool {
 
 /// Reads a regular expression that has to match a whole value.
 pub(crate) fn whole_regex(expression: &str) -> Result<regex::Regex, regex::Error> {
-    regex::RegexBuilder::new(&format!("^(?:{expression})$")).dot_matches_new_line(true).size_limit(1 << 20).build()
+    regex::RegexBuilder::new(&format!("^(?:{expression})$"))
+        .dot_matches_new_line(true)
+        .size_limit(1 << 20)
+        .build()
 }
 
 fn is_or_contains(value: &Value, string: &str) -> bool {
@@ -191,12 +204,18 @@ fn fits(parts: &[Part], text: &str) -> bool {
 /// Says whether the words stand in `string` in this order with at most `slop` others between the first and the last.
 fn has_phrase(string: &str, wanted: &[String], slop: u32) -> bool {
     let found = words(string);
-    let Some(first) = wanted.first() else { return false };
+    let Some(first) = wanted.first() else {
+        return false;
+    };
     let span = wanted.len() + slop as usize;
-    (0..found.len()).filter(|start| found[*start] == *first).any(|start| {
-        let mut rest = found[start + 1..].iter().take(span - 1);
-        wanted[1..].iter().all(|word| rest.any(|other| other == word))
-    })
+    (0..found.len())
+        .filter(|start| found[*start] == *first)
+        .any(|start| {
+            let mut rest = found[start + 1..].iter().take(span - 1);
+            wanted[1..]
+                .iter()
+                .all(|word| rest.any(|other| other == word))
+        })
 }
 
 /// Says whether a word is at most so many edits away (Levenshtein, characters; neighbours swapped count as one).
@@ -226,14 +245,20 @@ fn near(word: &str, fuzzy: &Fuzzy) -> bool {
 /// as nearest doubles.
 pub(crate) fn number_holds(test: &Test, digits: &str) -> bool {
     match test {
-        Test::Is(value) => value.literal().is_some_and(|literal| same_number(&literal, digits)),
-        Test::In(values) => {
-            values.iter().any(|value| value.literal().is_some_and(|literal| same_number(&literal, digits)))
-        }
+        Test::Is(value) => value
+            .literal()
+            .is_some_and(|literal| same_number(&literal, digits)),
+        Test::In(values) => values.iter().any(|value| {
+            value
+                .literal()
+                .is_some_and(|literal| same_number(&literal, digits))
+        }),
         Test::Exactly(scalar) => same_number(scalar, digits),
         Test::Exists => true,
         Test::Range { lower, upper } => {
-            let Some(number) = Number::parse(digits) else { return false };
+            let Some(number) = Number::parse(digits) else {
+                return false;
+            };
             let value = number.double();
             let operand = |bound: &Bound<Scalar>| match bound {
                 Bound::Included(Scalar::Number(number)) => Some(Bound::Included(number.double())),
@@ -265,7 +290,9 @@ pub(crate) fn double_within(value: f64, lower: Bound<f64>, upper: Bound<f64>) ->
 }
 
 fn same_number(scalar: &Scalar, digits: &str) -> bool {
-    let (Scalar::Number(wanted), Some(number)) = (scalar, Number::parse(digits)) else { return false };
+    let (Scalar::Number(wanted), Some(number)) = (scalar, Number::parse(digits)) else {
+        return false;
+    };
     match (wanted.integer(), number.integer()) {
         (Some(wanted), Some(number)) => wanted == number,
         _ => wanted.double() == number.double(),
@@ -276,7 +303,9 @@ pub(crate) fn bool_holds(test: &Test, value: bool) -> bool {
     let is = |scalar: &Scalar| *scalar == Scalar::Bool(value);
     match test {
         Test::Is(wanted) => wanted.literal().as_ref().is_some_and(is),
-        Test::In(values) => values.iter().any(|wanted| wanted.literal().as_ref().is_some_and(is)),
+        Test::In(values) => values
+            .iter()
+            .any(|wanted| wanted.literal().as_ref().is_some_and(is)),
         Test::Exactly(scalar) => is(scalar),
         Test::Exists => true,
         _ => false,
@@ -286,7 +315,9 @@ pub(crate) fn bool_holds(test: &Test, value: bool) -> bool {
 pub(crate) fn null_holds(test: &Test) -> bool {
     match test {
         Test::Is(wanted) => wanted.literal() == Some(Scalar::Null),
-        Test::In(values) => values.iter().any(|wanted| wanted.literal() == Some(Scalar::Null)),
+        Test::In(values) => values
+            .iter()
+            .any(|wanted| wanted.literal() == Some(Scalar::Null)),
         Test::Exactly(scalar) => *scalar == Scalar::Null,
         _ => false,
     }
@@ -348,7 +379,9 @@ fn path_reaches(wanted: &[String], keys: &[String], prefix: bool) -> bool {
     if wanted.is_empty() {
         return prefix || keys.is_empty();
     }
-    let Some((key, rest)) = keys.split_first() else { return false };
+    let Some((key, rest)) = keys.split_first() else {
+        return false;
+    };
     let mut joined = String::new();
     for (taken, segment) in wanted.iter().enumerate() {
         if taken > 0 {
@@ -388,16 +421,41 @@ mod tests {
             data,
         };
         let registry = Registry::default();
-        clause_holds(&parse(q).unwrap(), &Subject { offset: 7, event: &event, registry: &registry })
+        clause_holds(
+            &parse(q).unwrap(),
+            &Subject {
+                offset: 7,
+                event: &event,
+                registry: &registry,
+            },
+        )
     }
 
     #[test]
     fn words_and_phrases_stay_within_one_string() {
         let data = r#"{"a":["late delivery","of a Café"],"n":5}"#;
-        for q in ["late", "\"late delivery\"", "cafe", "pageview", "\"page interaction\"", "late AND cafe", "-x", "deliver*", "delivry~1"] {
+        for q in [
+            "late",
+            "\"late delivery\"",
+            "cafe",
+            "pageview",
+            "\"page interaction\"",
+            "late AND cafe",
+            "-x",
+            "deliver*",
+            "delivry~1",
+        ] {
             assert!(holds(q, data), "{q}");
         }
-        for q in ["\"delivery of\"", "5", "a.b", "\"delivery late\"", "x", "NOT late", "\"interaction pageview\""] {
+        for q in [
+            "\"delivery of\"",
+            "5",
+            "a.b",
+            "\"delivery late\"",
+            "x",
+            "NOT late",
+            "\"interaction pageview\"",
+        ] {
             assert!(!holds(q, data), "{q}");
         }
         assert!(holds("\"late of\"~1", r#"{"a":"late delivery of"}"#));
@@ -408,15 +466,45 @@ mod tests {
     fn fields_compare_as_the_language_says() {
         let data = r#"{"path":"/Reviews/","price":10.50,"n":9007199254740993,"ok":true,"x":null,"e":{},"a.b":1,"a":{"b":[2,{"c":"d"}]},"t":"b"}"#;
         for q in [
-            "path:\"/reviews/\"", "path:reviews", "data.path==\"/Reviews/\"", "price:10.5", "price==10.5", "n:9007199254740993",
-            "ok:true", "x:null", "a.b:1", "a.b:2", "a\\.b:1", "a.b.c:d", "a:*", "price:>10", "price:[10 TO 11}", "t:>\"a\"",
-            "path:/rev*", "path:IN [\"x\", \"/reviews/\"]", "name:pageview", "offset:>=7", "path=~\"/R.*s/\"",
+            "path:\"/reviews/\"",
+            "path:reviews",
+            "data.path==\"/Reviews/\"",
+            "price:10.5",
+            "price==10.5",
+            "n:9007199254740993",
+            "ok:true",
+            "x:null",
+            "a.b:1",
+            "a.b:2",
+            "a\\.b:1",
+            "a.b.c:d",
+            "a:*",
+            "price:>10",
+            "price:[10 TO 11}",
+            "t:>\"a\"",
+            "path:/rev*",
+            "path:IN [\"x\", \"/reviews/\"]",
+            "name:pageview",
+            "offset:>=7",
+            "path=~\"/R.*s/\"",
         ] {
             assert!(holds(q, data), "{q}");
         }
         for q in [
-            "path==\"/reviews/\"", "price:\"10.5\"", "n:9007199254740992", "ok:\"true\"", "x:*", "e:*", "a\\.b:2", "name:page",
-            "price:>10.5", "price:>\"1\"", "t:>0", "offset:<7", "path=~\"R.*\"", "missing:*",
+            "path==\"/reviews/\"",
+            "price:\"10.5\"",
+            "n:9007199254740992",
+            "ok:\"true\"",
+            "x:*",
+            "e:*",
+            "a\\.b:2",
+            "name:page",
+            "price:>10.5",
+            "price:>\"1\"",
+            "t:>0",
+            "offset:<7",
+            "path=~\"R.*\"",
+            "missing:*",
         ] {
             assert!(!holds(q, data), "{q}");
         }

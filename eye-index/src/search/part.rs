@@ -27,7 +27,10 @@ pub(crate) struct Part {
 
 impl std::fmt::Debug for Part {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Part").field("id", &self.id()).field("docs", &self.docs()).finish_non_exhaustive()
+        f.debug_struct("Part")
+            .field("id", &self.id())
+            .field("docs", &self.docs())
+            .finish_non_exhaustive()
     }
 }
 
@@ -48,8 +51,19 @@ impl Part {
             let earliest = values.iter().copied().min().unwrap_or(i64::MAX);
             blocks.push((earliest, values.iter().copied().max().unwrap_or(i64::MIN)));
         }
-        let first_offset = if docs > 0 { offsets.get_val(0) } else { Offset::MAX };
-        Ok(Self { reader, offsets, timestamps, sessions, blocks, first_offset })
+        let first_offset = if docs > 0 {
+            offsets.get_val(0)
+        } else {
+            Offset::MAX
+        };
+        Ok(Self {
+            reader,
+            offsets,
+            timestamps,
+            sessions,
+            blocks,
+            first_offset,
+        })
     }
 
     pub(crate) fn id(&self) -> SegmentId {
@@ -72,10 +86,6 @@ impl Part {
         self.timestamps.get_val(doc)
     }
 
-    pub(crate) fn timestamps(&self) -> &Arc<dyn ColumnValues<i64>> {
-        &self.timestamps
-    }
-
     /// Returns the session of a document.
     pub(crate) fn session(&self, doc: DocId) -> Option<uuid::Uuid> {
         let column = self.sessions.as_ref()?;
@@ -92,21 +102,9 @@ impl Part {
 
     /// Returns the documents of a block.
     pub(crate) fn block_docs(&self, block: usize) -> Range<DocId> {
-        let start = u32::try_from(block).unwrap_or(u32::MAX).saturating_mul(BLOCK_DOCS);
+        let start = u32::try_from(block)
+            .unwrap_or(u32::MAX)
+            .saturating_mul(BLOCK_DOCS);
         start..start.saturating_add(BLOCK_DOCS).min(self.docs())
-    }
-
-    /// Returns the first document whose offset is `offset` or more; documents are in log order.
-    pub(crate) fn first_doc_from(&self, offset: Offset) -> DocId {
-        let (mut low, mut high) = (0, self.docs());
-        while low < high {
-            let middle = low + (high - low) / 2;
-            if self.offset(middle) < offset {
-                low = middle + 1;
-            } else {
-                high = middle;
-            }
-        }
-        low
     }
 }

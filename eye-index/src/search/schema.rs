@@ -1,8 +1,8 @@
 //! The fields of a shard. `docs/decisions/index-schema.md` says which one answers what, at what cost.
 
 use tantivy::schema::{
-    BytesOptions, Field, INDEXED, IndexRecordOption, JsonObjectOptions, NumericOptions, Schema, TextFieldIndexing,
-    TextOptions,
+    BytesOptions, Field, INDEXED, IndexRecordOption, JsonObjectOptions, NumericOptions, Schema,
+    TextFieldIndexing, TextOptions,
 };
 use tantivy::tokenizer::{Token, TokenStream, Tokenizer};
 
@@ -39,20 +39,34 @@ impl Fields {
         let words = TextFieldIndexing::default()
             .set_tokenizer(WORDS_TOKENIZER)
             .set_index_option(IndexRecordOption::WithFreqsAndPositions);
-        let words = schema.add_text_field("words", TextOptions::default().set_indexing_options(words));
+        let words =
+            schema.add_text_field("words", TextOptions::default().set_indexing_options(words));
         let data = schema.add_json_field("data", JsonObjectOptions::default().set_fast("raw"));
         let column = NumericOptions::default().set_fast();
         let offset = schema.add_u64_field("offset", column.clone());
         let timestamp = schema.add_i64_field("timestamp", column.clone());
         let application = schema.add_u64_field("application", column.clone() | INDEXED);
-        let session = schema.add_bytes_field("session", BytesOptions::default().set_indexed().set_fast());
+        let session =
+            schema.add_bytes_field("session", BytesOptions::default().set_indexed().set_fast());
         let label = || TextOptions::default().set_fast("raw");
         let category = schema.add_text_field("category", label());
         let name = schema.add_text_field("name", label());
         let id = schema.add_bytes_field("id", BytesOptions::default().set_indexed());
         let partial = schema.add_u64_field("partial", column);
         let schema = schema.build();
-        Self { schema, words, data, offset, timestamp, application, session, category, name, id, partial }
+        Self {
+            schema,
+            words,
+            data,
+            offset,
+            timestamp,
+            application,
+            session,
+            category,
+            name,
+            id,
+            partial,
+        }
     }
 }
 
@@ -74,7 +88,10 @@ impl Tokenizer for WordsTokenizer {
     type TokenStream<'a> = WordsStream<'a>;
 
     fn token_stream<'a>(&'a mut self, text: &'a str) -> WordsStream<'a> {
-        WordsStream { text, tokenizer: self }
+        WordsStream {
+            text,
+            tokenizer: self,
+        }
     }
 }
 

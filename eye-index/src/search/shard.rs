@@ -54,43 +54,88 @@ pub(crate) struct View {
 impl Shard {
     /// Opens or begins the shard of the segment at `base`, within `shards`. `trusted` says whether what was not
     /// synced can be used. What cannot be used is removed and begun anew.
-    pub(crate) fn open(shards: &Path, base: Offset, fields: &Arc<Fields>, trusted: bool) -> Result<Self, IndexError> {
+    pub(crate) fn open(
+        shards: &Path,
+        base: Offset,
+        fields: &Arc<Fields>,
+        trusted: bool,
+    ) -> Result<Self, IndexError> {
         let folder = shards.join(format!("{base:020}"));
         if folder.is_dir() {
             if trusted || folder.join(SEALED_FILE).is_file() {
                 match Self::open_existing(&folder, base, fields) {
                     Ok(shard) => return Ok(shard),
-                    Err(error) => tracing::warn!(base, %error, "a search shard cannot be opened; it is built again"),
+                    Err(error) => {
+                        tracing::warn!(base, %error, "a search shard cannot be opened; it is built again")
+                    }
                 }
             }
             std::fs::remove_dir_all(&folder).map_err(IndexError::io("removing", &folder))?;
         }
         std::fs::create_dir_all(&folder).map_err(IndexError::io("making", &folder))?;
-        let directory = PageCacheDirectory::open(&folder).map_err(|error| IndexError::Shard(error.to_string()))?;
-        let settings = IndexSettings { docstore_compress_dedicated_thread: false, ..IndexSettings::default() };
+        let directory = PageCacheDirectory::open(&folder)
+            .map_err(|error| IndexError::Shard(error.to_string()))?;
+        let settings = IndexSettings {
+            docstore_compress_dedicated_thread: false,
+            ..IndexSettings::default()
+        };
         let index = Index::create(directory, fields.schema.clone(), settings)?;
-        Ok(Self::of(folder, base, fields, index, View { end: base, parts: Vec::new() }))
+        Ok(Self::of(
+            folder,
+            base,
+            fields,
+            index,
+            View {
+                end: base,
+                parts: Vec::new(),
+            },
+        ))
     }
 
-    fn open_existing(folder: &Path, base: Offset, fields: &Arc<Fields>) -> Result<Self, IndexError> {
-        let directory = PageCacheDirectory::open(folder).map_err(|error| IndexError::Shard(error.to_string()))?;
+    fn open_existing(
+        folder: &Path,
+        base: Offset,
+        fields: &Arc<Fields>,
+    ) -> Result<Self, IndexError> {
+        let directory = PageCacheDirectory::open(folder)
+            .map_err(|error| IndexError::Shard(error.to_string()))?;
         let index = Index::open(directory)?;
         if index.schema() != fields.schema {
             return Err(IndexError::Shard("its fields are other ones".to_owned()));
         }
-        let shard = Self::of(folder.to_owned(), base, fields, index, View { end: base, parts: Vec::new() });
+        let shard = Self::of(
+            folder.to_owned(),
+            base,
+            fields,
+            index,
+            View {
+                end: base,
+                parts: Vec::new(),
+            },
+        );
         shard.refresh()?;
         Ok(shard)
     }
 
     fn of(folder: PathBuf, base: Offset, fields: &Arc<Fields>, index: Index, view: View) -> Self {
-        index.tokenizers().register(WORDS_TOKENIZER, WordsTokenizer::default());
-        Self { base, folder, index, fields: fields.clone(), view: Arc::new(RwLock::new(Arc::new(view))) }
+        index
+            .tokenizers()
+            .register(WORDS_TOKENIZER, WordsTokenizer::default());
+        Self {
+            base,
+            folder,
+            index,
+            fields: fields.clone(),
+            view: Arc::new(RwLock::new(Arc::new(view))),
+        }
     }
 
     /// Returns what can be found now.
     pub(crate) fn view(&self) -> Arc<View> {
-        self.view.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.view
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Says whether the shard was synced and is complete.
@@ -101,12 +146,22 @@ impl Shard {
     /// Takes in the last commit: search segments that are known stay open.
     fn refresh(&self) -> Result<Arc<View>, IndexError> {
         let metas = self.index.load_metas()?;
-        let payload = metas.payload.as_deref().and_then(|payload| serde_json::from_str::<Payload>(payload).ok());
+        let payload = metas
+            .payload
+            .as_deref()
+            .and_then(|payload| serde_json::from_str::<Payload>(payload).ok());
         let end = match payload {
-            Some(Payload { format: INDEX_FORMAT, end }) => end,
+            Some(Payload {
+                format: INDEX_FORMAT,
+                end,
+            }) => end,
             // A shard without a commit of ours holds nothing.
             None if metas.segments.is_empty() => self.base,
-            _ => return Err(IndexError::Shard("its last commit does not say how far it reaches".to_owned())),
+            _ => {
+                return Err(IndexError::Shard(
+                    "its last commit does not say how far it reaches".to_owned(),
+                ));
+            }
         };
         let known = self.view();
         let mut parts = Vec::with_capacity(metas.segments.len());
@@ -114,7 +169,10 @@ impl Shard {
             let id = meta.id();
             match known.parts.iter().find(|part| part.id() == id) {
                 Some(part) => parts.push(part.clone()),
-                None => parts.push(Arc::new(Part::open(&self.index.segment(meta), &self.fields)?)),
+                None => parts.push(Arc::new(Part::open(
+                    &self.index.segment(meta),
+                    &self.fields,
+                )?)),
             }
         }
         parts.retain(|part| part.docs() > 0);
@@ -129,7 +187,13 @@ impl Shard {
         let writer = self.index.writer_with_num_threads(1, WRITER_BYTES)?;
         writer.set_merge_policy(Box::new(NoMergePolicy));
         let end = self.view().end;
-        Ok(ShardWriter { shard: self.clone(), writer, end, uncommitted: 0, merging: Vec::new() })
+        Ok(ShardWriter {
+            shard: self.clone(),
+            writer,
+            end,
+            uncommitted: 0,
+            merging: Vec::new(),
+        })
     }
 }
 
@@ -159,18 +223,30 @@ impl ShardWriter {
     }
 
     /// Adds documents, which reach up to `end`.
-    pub(crate) fn add(&mut self, documents: Vec<EventDocument>, end: Offset) -> Result<(), IndexError> {
+    pub(crate) fn add(
+        &mut self,
+        documents: Vec<EventDocument>,
+        end: Offset,
+    ) -> Result<(), IndexError> {
         self.uncommitted += documents.len();
         self.end = end;
         if !documents.is_empty() {
-            self.writer.run(documents.into_iter().map(UserOperation::Add).collect::<Vec<_>>())?;
+            self.writer.run(
+                documents
+                    .into_iter()
+                    .map(UserOperation::Add)
+                    .collect::<Vec<_>>(),
+            )?;
         }
         Ok(())
     }
 
     /// Makes what was added findable. Nothing is synced.
     pub(crate) fn commit(&mut self) -> Result<(), IndexError> {
-        let payload = Payload { format: INDEX_FORMAT, end: self.end };
+        let payload = Payload {
+            format: INDEX_FORMAT,
+            end: self.end,
+        };
         let payload = serde_json::to_string(&payload).expect("a flat struct always encodes");
         let mut commit = self.writer.prepare_commit()?;
         commit.set_payload(&payload);
@@ -184,10 +260,18 @@ impl ShardWriter {
     /// Starts merging the newest search segments when many of about one size have gathered. Neighbours only, so that
     /// documents stay in log order.
     fn merge_small(&mut self, view: &View) {
-        self.merging.retain(|id| view.parts.iter().any(|part| part.id() == *id));
-        let free = view.parts.iter().rev().take_while(|part| !self.merging.contains(&part.id()));
+        self.merging
+            .retain(|id| view.parts.iter().any(|part| part.id() == *id));
+        let free = view
+            .parts
+            .iter()
+            .rev()
+            .take_while(|part| !self.merging.contains(&part.id()));
         let sizes: Vec<(SegmentId, u32)> = free.map(|part| (part.id(), part.docs())).collect();
-        let Some(run) = run_to_merge(&sizes.iter().map(|(_, docs)| *docs).collect::<Vec<_>>()) else { return };
+        let Some(run) = run_to_merge(&sizes.iter().map(|(_, docs)| *docs).collect::<Vec<_>>())
+        else {
+            return;
+        };
         let mut ids: Vec<SegmentId> = sizes[..run].iter().map(|(id, _)| *id).collect();
         ids.reverse();
         self.merging.extend(&ids);
@@ -205,7 +289,8 @@ impl ShardWriter {
         // Merges that are under way end first.
         self.writer.wait_merging_threads()?;
         let view = shard.refresh()?;
-        let mut writer: IndexWriter<EventDocument> = shard.index.writer_with_num_threads(1, 15_000_000)?;
+        let mut writer: IndexWriter<EventDocument> =
+            shard.index.writer_with_num_threads(1, 15_000_000)?;
         writer.set_merge_policy(Box::new(NoMergePolicy));
         if view.parts.len() > 1 {
             let ids: Vec<SegmentId> = view.parts.iter().map(|part| part.id()).collect();

@@ -1,0 +1,668 @@
+//! The indexes of a store: opened beside its log, grown by a thread of their own, asked by many.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use eye_log::{Log, Offset, Reader};
+use uuid::Uuid;
+
+use crate::catalog::Catalog;
+use crate::checkpoint::{Checkpoint, Trust};
+use crate::error::{IndexError, SearchError};
+use crate::indexer::{Indexer, Progress, SealQueue};
+use crate::page::{Hit, Order, Place, SearchAnswer, SearchRequest, SessionSummary};
+use crate::search::matches::{Subject, clause_holds};
+use crate::search::query::{Clause, Field, Kind, Span, Test};
+use crate::search::shards::Shards;
+use crate::search::{Fields, LogCheck, collect, collect_all, count, plan};
+
+/// Up to so many matches, a list by session is made by sorting them; beyond, by walking the sessions.
+const SORTED_MAX: usize = 20_000;
+
+/// Settings of the indexes.
+#[derive(Debug, Clone)]
+pub struct IndexConfig {
+    /// How long an event waits at most, with the indexer keeping up, before it can be found without asking for it.
+    pub commit_interval: Duration,
+}
+
+impl Default for IndexConfig {
+    fn default() -> Self {
+        Self {
+            commit_interval: Duration::from_millis(300),
+        }
+    }
+}
+
+/// The indexes. Clones are the same ones.
+#[derive(Clone)]
+pub struct Index {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    reader: Reader,
+    catalog: Arc<Catalog>,
+    shards: Arc<Shards>,
+    progress: Arc<Progress>,
+    to_seal: Arc<SealQueue>,
+    checkpoint: Checkpoint,
+    threads: Mutex<Option<[JoinHandle<()>; 2]>>,
+}
+
+/// How the indexes are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IndexStatus {
+    /// One past the last record that can be found.
+    pub indexed_through: Offset,
+    /// How many shards wait to be merged and sealed.
+    pub sealing: u64,
+    /// How many search segments there are.
+    pub parts: usize,
+    /// How many events can be found.
+    pub events: u64,
+    /// What keeps the indexer from going on.
+    pub trouble: Option<String>,
+}
+
+impl std::fmt::Debug for Index {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Index")
+            .field("progress", &self.inner.progress)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Index {
+    /// Opens the indexes in `folder`, which belong to `log`. What cannot be trusted is removed and grows back; that
+    /// goes on after this returns.
+    pub fn open(folder: &Path, log: &Log, config: IndexConfig) -> Result<Self, IndexError> {
+        let reader = log.reader();
+        let paths = Paths::of(folder);
+        std::fs::create_dir_all(folder).map_err(IndexError::io("making", folder))?;
+        let (checkpoint, trust) = Checkpoint::open(folder, log.store_id())?;
+        if trust == Trust::Nothing {
+            remove(&paths.shards)?;
+        }
+        if trust != Trust::Everything {
+            remove(&paths.catalog)?;
+        }
+        let mut catalog = Catalog::open(&paths.catalog)?;
+        let bases = reader.segment_bases();
+        if !bases.contains(&catalog.end()) {
+            // Its checkpoint is the beginning of a segment, or it is not this log's catalog.
+            drop(catalog);
+            remove(&paths.catalog)?;
+            catalog = Catalog::open(&paths.catalog)?;
+        }
+        let ends = bases.iter().copied().skip(1).chain([reader.durable_end()]);
+        let ends: Vec<(Offset, Offset)> = bases.iter().copied().zip(ends).collect();
+        let shards = Shards::open(
+            &paths.shards,
+            Arc::new(Fields::new()),
+            &ends,
+            trust == Trust::Everything,
+        )?;
+        let inner = Inner {
+            reader,
+            catalog: Arc::new(catalog),
+            shards: Arc::new(shards),
+            progress: Arc::default(),
+            to_seal: Arc::default(),
+            checkpoint,
+            threads: Mutex::default(),
+        };
+        let threads = inner
+            .start(config)
+            .map_err(IndexError::io("starting a thread for", folder))?;
+        *inner.threads.lock().unwrap_or_else(PoisonError::into_inner) = Some(threads);
+        Ok(Self {
+            inner: Arc::new(inner),
+        })
+    }
+
+    /// Returns one past the last record that can be found.
+    pub fn indexed_through(&self) -> Offset {
+        self.inner.progress.through()
+    }
+
+    /// Blocks until everything below `end` can be found or `patience` is over; returns how far it is.
+    pub fn wait_for(&self, end: Offset, patience: Duration) -> Offset {
+        self.inner
+            .progress
+            .wait_for(end, patience, &self.inner.reader)
+    }
+
+    /// Returns how the indexes are.
+    pub fn status(&self) -> IndexStatus {
+        let parts = self.inner.shards.parts();
+        IndexStatus {
+            indexed_through: self.indexed_through(),
+            sealing: self.inner.progress.sealing(),
+            parts: parts.len(),
+            events: parts.iter().map(|part| u64::from(part.docs())).sum(),
+            trouble: self.inner.progress.trouble(),
+        }
+    }
+
+    /// Returns a page of the matches, in any order. Blocks.
+    pub fn search(&self, request: &SearchRequest) -> Result<SearchAnswer, SearchError> {
+        if request.order == Order::BySession {
+            return self.search_by_session(request);
+        }
+        let (check, parts) = (self.check(request), self.inner.shards.parts());
+        let fields = self.inner.shards.fields();
+        let plan = plan(request, fields, &check)?;
+        collect(&parts, &plan, fields, request, &check)
+    }
+
+    /// Counts the matches, all of them. Blocks.
+    pub fn count(&self, request: &SearchRequest) -> Result<u64, SearchError> {
+        let (check, parts) = (self.check(request), self.inner.shards.parts());
+        let fields = self.inner.shards.fields();
+        let plan = plan(request, fields, &check)?;
+        count(&parts, &plan, fields, request, &check)
+    }
+
+    fn check(&self, request: &SearchRequest) -> LogCheck {
+        LogCheck::new(
+            self.inner.reader.clone(),
+            request.registry.clone(),
+            request.deadline,
+        )
+    }
+
+    /// Few matches are collected and sorted; many are met by walking the sessions downwards.
+    fn search_by_session(&self, request: &SearchRequest) -> Result<SearchAnswer, SearchError> {
+        let (check, parts) = (self.check(request), self.inner.shards.parts());
+        let fields = self.inner.shards.fields();
+        let plan = plan(request, fields, &check)?;
+        let found = collect_all(&parts, &plan, fields, request, &check, SORTED_MAX)?;
+        let Some(mut hits) = found else {
+            return self.walk_sessions(request, &check);
+        };
+        let rank = |hit: &Hit| (hit.session, hit.timestamp, hit.offset);
+        hits.sort_unstable_by_key(|hit| std::cmp::Reverse(rank(hit)));
+        if let Some(after) = &request.after {
+            hits.retain(|hit| rank(hit) < rank(after));
+        }
+        let more = hits.len() > request.limit;
+        hits.truncate(request.limit);
+        Ok(SearchAnswer { hits, more })
+    }
+
+    fn walk_sessions(
+        &self,
+        request: &SearchRequest,
+        check: &LogCheck,
+    ) -> Result<SearchAnswer, SearchError> {
+        let catalog = &self.inner.catalog;
+        let mut hits = Vec::new();
+        let resumed = request.after.and_then(|place| place.session);
+        let mut next = catalog.session_at_or_below(resumed.unwrap_or(Uuid::max()), false)?;
+        let mut looker = check.looker();
+        while let Some(session) = next {
+            check.verdict()?;
+            let blocks = catalog.blocks(session, request.as_of)?;
+            let owned = |block: &crate::catalog::Block| {
+                request
+                    .application
+                    .is_none_or(|application| application == block.application)
+            };
+            let mut entries: Vec<(i64, Offset)> = blocks
+                .iter()
+                .filter(|block| owned(block))
+                .flat_map(|block| &block.entries)
+                .map(|entry| (entry.timestamp, entry.offset))
+                .filter(|(timestamp, _)| {
+                    request.from.is_none_or(|from| *timestamp >= from)
+                        && request.to.is_none_or(|to| *timestamp < to)
+                })
+                .collect();
+            if let Some(after) = request.after.filter(|after| after.session == Some(session)) {
+                entries.retain(|entry| *entry < (after.timestamp, after.offset));
+            }
+            entries.sort_unstable_by(|a, b| b.cmp(a));
+            for (timestamp, offset) in entries {
+                if !needs_event(request)
+                    || looker.passes(offset, |subject| passes(request, subject))
+                {
+                    if hits.len() == request.limit {
+                        check.verdict()?;
+                        return Ok(SearchAnswer { hits, more: true });
+                    }
+                    hits.push(Hit {
+                        session: Some(session),
+                        timestamp,
+                        offset,
+                    });
+                }
+            }
+            next = catalog.session_at_or_below(session, true)?;
+        }
+        check.verdict()?;
+        Ok(SearchAnswer { hits, more: false })
+    }
+
+    /// Returns a session in figures, as of an offset; `None` when there is none. Blocks.
+    pub fn session(
+        &self,
+        session: Uuid,
+        as_of: Offset,
+    ) -> Result<Option<SessionSummary>, SearchError> {
+        self.inner.catalog.session(session, as_of)
+    }
+
+    /// Returns a session's events by timestamp, then offset. Blocks.
+    pub fn session_events(&self, session: Uuid, as_of: Offset) -> Result<Vec<Hit>, SearchError> {
+        let blocks = self.inner.catalog.blocks(session, as_of)?;
+        let entries = blocks.iter().flat_map(|block| &block.entries);
+        let mut hits: Vec<Hit> = entries
+            .map(|entry| Place {
+                session: Some(session),
+                timestamp: entry.timestamp,
+                offset: entry.offset,
+            })
+            .collect();
+        hits.sort_unstable_by_key(|hit| (hit.timestamp, hit.offset));
+        Ok(hits)
+    }
+
+    /// Returns where events with an id lie, newest first; clients may have used the same id in several applications.
+    /// Blocks.
+    pub fn event_offsets_of_id(&self, id: Uuid, as_of: Offset) -> Result<Vec<Offset>, SearchError> {
+        let request = SearchRequest {
+            query: Clause {
+                kind: Kind::Field {
+                    field: Field::Id,
+                    test: Test::Id(id),
+                },
+                span: Span::default(),
+            },
+            registry: Arc::default(),
+            application: None,
+            from: None,
+            to: None,
+            category: None,
+            name: None,
+            session: None,
+            as_of,
+            order: Order::NewestFirst,
+            after: None,
+            limit: SORTED_MAX,
+            deadline: None,
+        };
+        let mut offsets: Vec<Offset> = self
+            .search(&request)?
+            .hits
+            .iter()
+            .map(|hit| hit.offset)
+            .collect();
+        offsets.sort_unstable_by(|a, b| b.cmp(a));
+        Ok(offsets)
+    }
+
+    /// Stops indexing and syncs everything. Closing twice is harmless.
+    pub fn close(&self) {
+        self.inner.close();
+    }
+}
+
+/// Says whether an event has to be looked at to know that it is wanted.
+fn needs_event(request: &SearchRequest) -> bool {
+    request.query.kind != Kind::All
+        || request.category.is_some()
+        || request.name.is_some()
+        || request.session.is_some()
+}
+
+fn passes(request: &SearchRequest, subject: &Subject<'_>) -> bool {
+    let event = subject.event;
+    request
+        .category
+        .as_ref()
+        .is_none_or(|category| category == event.category)
+        && request.name.as_ref().is_none_or(|name| name == event.name)
+        && request
+            .session
+            .is_none_or(|session| session == event.session_id)
+        && clause_holds(&request.query, subject)
+}
+
+impl Inner {
+    fn start(&self, config: IndexConfig) -> std::io::Result<[JoinHandle<()>; 2]> {
+        let indexer = Indexer {
+            reader: self.reader.clone(),
+            catalog: self.catalog.clone(),
+            shards: self.shards.clone(),
+            progress: self.progress.clone(),
+            config,
+            to_seal: self.to_seal.clone(),
+        };
+        let (to_seal, progress, reader) = (
+            self.to_seal.clone(),
+            self.progress.clone(),
+            self.reader.clone(),
+        );
+        Ok([
+            std::thread::Builder::new()
+                .name("eye-indexer".to_owned())
+                .spawn(move || indexer.run())?,
+            std::thread::Builder::new()
+                .name("eye-shards".to_owned())
+                .spawn(move || to_seal.run(&progress, &reader))?,
+        ])
+    }
+
+    fn close(&self) {
+        let threads = self
+            .threads
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        let Some([indexer, sealer]) = threads else {
+            return;
+        };
+        self.progress.stop(&self.reader);
+        let indexed = indexer.join().is_ok();
+        self.to_seal.close();
+        let sealed = sealer.join().is_ok();
+        let synced = self
+            .catalog
+            .sync()
+            .and_then(|()| self.checkpoint.mark_clean());
+        if let (true, true, Err(error)) = (indexed, sealed, synced) {
+            tracing::warn!(%error, "the indexes could not be synced; they are checked at the next start");
+        }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+struct Paths {
+    catalog: PathBuf,
+    shards: PathBuf,
+}
+
+impl Paths {
+    fn of(folder: &Path) -> Self {
+        Self {
+            catalog: folder.join("catalog"),
+            shards: folder.join("shards"),
+        }
+    }
+}
+
+fn remove(folder: &Path) -> Result<(), IndexError> {
+    match std::fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(IndexError::io("removing", folder)(error))
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::sync::mpsc;
+
+    use eye_log::{ApplicationId, Batch, EventDraft, EventRules, LogConfig};
+
+    use super::*;
+    use crate::search::parse::parse;
+
+    struct Store {
+        folder: tempfile::TempDir,
+        log: Log,
+        index: Index,
+    }
+
+    fn open(folder: tempfile::TempDir) -> Store {
+        let config = LogConfig {
+            segment_max_bytes: 64 << 10,
+            ..LogConfig::default()
+        };
+        let (log, _) = Log::open(&folder.path().join("log"), config).unwrap();
+        let index =
+            Index::open(&folder.path().join("index"), &log, IndexConfig::default()).unwrap();
+        Store { folder, log, index }
+    }
+
+    impl Store {
+        fn send(&self, events: &[(u128, &str, &str, &str)]) {
+            let mut batch = Batch::new(ApplicationId(0));
+            let rules = EventRules {
+                now: i64::MAX / 2,
+                future_tolerance: 0,
+                default_offset_seconds: 0,
+                event_max_bytes: 1 << 20,
+                depth_max: 64,
+            };
+            for (session, name, timestamp, data) in events {
+                let quoted = |text: &str| format!("\"{text}\"");
+                let (session, name, timestamp) = (
+                    quoted(&Uuid::from_u128(*session).to_string()),
+                    quoted(name),
+                    quoted(timestamp),
+                );
+                let draft = EventDraft {
+                    session_id: Some(&session),
+                    category: Some("\"Page View\""),
+                    name: Some(&name),
+                    data: Some(data),
+                    timestamp: Some(&timestamp),
+                    ..EventDraft::default()
+                };
+                batch.push(&draft.validate(&rules).unwrap());
+            }
+            let (sender, receiver) = mpsc::channel();
+            self.log
+                .append(batch, move |receipt| sender.send(receipt).unwrap())
+                .unwrap();
+            assert_eq!(receiver.recv().unwrap().unwrap().stored, events.len());
+        }
+
+        fn request(&self, q: &str, order: Order, limit: usize) -> SearchRequest {
+            let end = self.log.reader().durable_end();
+            assert_eq!(
+                self.index.wait_for(end, Duration::from_secs(20)),
+                end,
+                "{:?}",
+                self.index.status()
+            );
+            SearchRequest {
+                query: parse(q).unwrap(),
+                registry: self.log.registry(),
+                application: None,
+                from: None,
+                to: None,
+                category: None,
+                name: None,
+                session: None,
+                as_of: end,
+                order,
+                after: None,
+                limit,
+                deadline: None,
+            }
+        }
+
+        fn found(&self, q: &str) -> Vec<Offset> {
+            let request = self.request(q, Order::NewestFirst, 1000);
+            let mut offsets: Vec<_> = self
+                .index
+                .search(&request)
+                .unwrap()
+                .hits
+                .iter()
+                .map(|hit| hit.offset)
+                .collect();
+            assert_eq!(
+                self.index.count(&request).unwrap(),
+                offsets.len() as u64,
+                "{q}"
+            );
+            offsets.sort_unstable();
+            offsets
+        }
+
+        fn reopen(self) -> Store {
+            self.index.close();
+            self.log.close();
+            let Store { folder, log, index } = self;
+            drop((log, index));
+            open(folder)
+        }
+    }
+
+    #[test]
+    fn what_was_stored_is_found_at_once_by_words_fields_and_times() {
+        let store = open(tempfile::tempdir().unwrap());
+        store.send(&[
+            (1, "a", "2021-01-01 00:00:00", r#"{"path":"/Reviews/","price":10.5,"n":9007199254740993,"x":null}"#),
+            (1, "b", "2021-01-02 00:00:00", r#"{"path":"/about","note":"late delivery","tags":["of","Café"],"f":0.5}"#),
+            (2, "a", "2021-01-03 00:00:00", r#"{"a.b":1,"a":{"b":2,"c":{"d":"deep value"}},"ok":true,"n":9007199254740992,"f":3}"#),
+        ]);
+        let long = "z".repeat(400);
+        store.send(&[(
+            3,
+            "long",
+            "2021-01-04 00:00:00",
+            &format!("{{\"text\":\"{long} end\",\"e\":1e400,\"s\":\"\\ud800\"}}"),
+        )]);
+        for (q, expected) in [
+            ("*", vec![0, 1, 2, 3]),
+            ("late", vec![1]),
+            ("\"late delivery\"", vec![1]),
+            ("\"delivery of\"", vec![]),
+            ("\"late delivery\"~2", vec![1]),
+            ("cafe", vec![1]),
+            ("path:\"/reviews/\"", vec![0]),
+            ("path==\"/reviews/\"", vec![]),
+            ("path==\"/Reviews/\"", vec![0]),
+            ("path:/*", vec![0, 1]),
+            ("name:A", vec![0, 2]),
+            ("category:page", vec![]),
+            ("category:\"page view\"", vec![0, 1, 2, 3]),
+            ("price:10.5", vec![0]),
+            ("price:>10", vec![0]),
+            ("n:9007199254740993", vec![0]),
+            ("n:9007199254740992", vec![2]),
+            ("x:null", vec![0]),
+            ("x:*", vec![]),
+            ("a.b:1", vec![2]),
+            ("a\\.b:1", vec![2]),
+            ("a\\.b:2", vec![]),
+            ("a:*", vec![2]),
+            ("a.c.d:value", vec![2]),
+            ("ok:true", vec![2]),
+            ("f:[0 TO 1]", vec![1]),
+            ("tags:of", vec![1]),
+            ("text:end", vec![3]),
+            ("text:*", vec![3]),
+            ("e:>1", vec![3]),
+            ("NOT name:a", vec![1, 3]),
+            ("late OR price:10.5", vec![0, 1]),
+            ("name:a -late", vec![0, 2]),
+            ("timestamp:2021-01-02", vec![1]),
+            ("timestamp:>2021-01-02", vec![2, 3]),
+            ("deliv*", vec![1]),
+            ("delivry~1", vec![1]),
+            ("offset:>=2", vec![2, 3]),
+            (
+                "session_id:00000000-0000-0000-0000-000000000001",
+                vec![0, 1],
+            ),
+        ] {
+            assert_eq!(store.found(q), expected, "{q}");
+        }
+    }
+
+    #[test]
+    fn answers_stay_the_same_over_segments_restarts_and_a_removed_index() {
+        let mut store = open(tempfile::tempdir().unwrap());
+        let mut all = Vec::new();
+        for number in 0..600u32 {
+            // Timestamps jump about, with ties.
+            let day = (number * 7919) % 28 + 1;
+            let timestamp = format!("2021-01-{day:02} 00:00:00");
+            let data = format!("{{\"n\":{number},\"pad\":\"{}\"}}", "pad ".repeat(60));
+            store.send(&[(
+                u128::from(number % 13),
+                if number % 3 == 0 { "three" } else { "other" },
+                &timestamp,
+                &data,
+            )]);
+            all.push((day, u64::from(number), number % 13));
+        }
+        assert!(store.log.reader().segment_bases().len() > 3);
+        let check = |store: &Store| {
+            let threes: Vec<u64> = (0..600).filter(|number| number % 3 == 0).collect();
+            assert_eq!(store.found("three"), threes);
+            assert_eq!(store.found("n:599"), [599]);
+            for order in [Order::NewestFirst, Order::OldestFirst, Order::BySession] {
+                let mut expected = all.clone();
+                match order {
+                    Order::NewestFirst => {
+                        expected.sort_by_key(|(day, offset, _)| std::cmp::Reverse((*day, *offset)))
+                    }
+                    Order::OldestFirst => expected.sort_by_key(|(day, offset, _)| (*day, *offset)),
+                    Order::BySession => {
+                        expected.sort_by_key(|(day, offset, session)| {
+                            std::cmp::Reverse((*session, *day, *offset))
+                        });
+                    }
+                }
+                let mut request = store.request("*", order, 37);
+                let mut paged = Vec::new();
+                loop {
+                    let answer = store.index.search(&request).unwrap();
+                    paged.extend(answer.hits.iter().map(|hit| hit.offset));
+                    request.after = answer.hits.last().copied();
+                    if !answer.more {
+                        break;
+                    }
+                }
+                assert_eq!(
+                    paged,
+                    expected.iter().map(|row| row.1).collect::<Vec<_>>(),
+                    "{order:?}"
+                );
+                // The other way to the same list.
+                if order == Order::BySession {
+                    let request = store.request("name:three", order, 1000);
+                    let walked = store
+                        .index
+                        .walk_sessions(&request, &store.index.check(&request))
+                        .unwrap();
+                    assert_eq!(walked.hits, store.index.search(&request).unwrap().hits);
+                }
+            }
+            let session = store
+                .index
+                .session(Uuid::from_u128(5), 600)
+                .unwrap()
+                .unwrap();
+            assert_eq!(
+                session.count,
+                all.iter().filter(|row| row.2 == 5).count() as u64
+            );
+        };
+        check(&store);
+        store = store.reopen();
+        check(&store);
+        store.index.close();
+        store.log.close();
+        let Store { folder, log, index } = store;
+        drop((log, index));
+        std::fs::remove_dir_all(folder.path().join("index")).unwrap();
+        check(&open(folder));
+    }
+}

@@ -1,0 +1,262 @@
+//! Collects the first rows of an order without looking at everything.
+//!
+//! What must stay true: the rows are those that sorting all matches would put first. Documents are in log order and
+//! the order asked for is by timestamp, so every block of documents keeps its earliest and latest timestamp; blocks
+//! are visited best first, and the walk ends when no block left can hold a row better than the worst one kept.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::sync::Arc;
+
+use tantivy::query::{EnableScoring, Scorer};
+use tantivy::{DocSet as _, TERMINATED};
+
+use super::docsets::{Passes, open_all};
+use super::log_check::LogCheck;
+use super::part::Part;
+use super::plan::Plan;
+use super::schema::Fields;
+use crate::error::SearchError;
+use crate::page::{Hit, Order, Place, SearchAnswer, SearchRequest};
+
+/// The first visit looks at so many blocks, every further one at [`GROWTH`] times as many.
+const FIRST_BLOCKS: usize = 4;
+const GROWTH: usize = 4;
+/// A search segment with so few matches is read whole when it is first visited.
+const FEW_DOCS: u64 = 4096;
+
+/// Where a row stands: larger is better, whatever the order.
+type Rank = (i64, u64);
+
+fn rank(order: Order, timestamp: i64, offset: u64) -> Rank {
+    match order {
+        Order::OldestFirst => (!timestamp, !offset),
+        Order::NewestFirst | Order::BySession => (timestamp, offset),
+    }
+}
+
+struct Block {
+    part: usize,
+    block: usize,
+    /// The best timestamp rank a row in it can have.
+    best: i64,
+}
+
+/// Returns a page of the matches in `parts`, by timestamp.
+pub(crate) fn collect(
+    parts: &[Arc<Part>],
+    plan: &Plan,
+    fields: &Fields,
+    request: &SearchRequest,
+    check: &LogCheck,
+) -> Result<SearchAnswer, SearchError> {
+    let order = request.order;
+    let wanted = request.limit + 1;
+    let after = request
+        .after
+        .map(|place| rank(order, place.timestamp, place.offset));
+    let weight = plan
+        .query()
+        .weight(EnableScoring::disabled_from_schema(&fields.schema))?;
+    let mut best: BinaryHeap<Reverse<Rank>> = BinaryHeap::with_capacity(wanted + 1);
+    let mut keep = |part: &Part, doc: u32| {
+        let row = rank(order, part.timestamp(doc), part.offset(doc));
+        if after.is_none_or(|after| row < after) {
+            if best.len() < wanted {
+                best.push(Reverse(row));
+            } else if best.peek().is_some_and(|worst| row > worst.0) {
+                best.pop();
+                best.push(Reverse(row));
+            }
+        }
+        if best.len() < wanted {
+            None
+        } else {
+            best.peek().map(|worst| worst.0)
+        }
+    };
+
+    let blocks = blocks(parts, request, after);
+    let mut finished = vec![false; parts.len()];
+    let mut worst: Option<Rank> = None;
+    let (mut at, mut take) = (0, FIRST_BLOCKS);
+    while at < blocks.len() {
+        // A block whose best timestamp ties with the worst row may hold a better offset.
+        if worst.is_some_and(|(timestamp, _)| timestamp > blocks[at].best) {
+            break;
+        }
+        if check.is_late() {
+            return Err(SearchError::Timeout);
+        }
+        let visit = &blocks[at..(at + take).min(blocks.len())];
+        at += visit.len();
+        take *= GROWTH;
+        let mut by_part: Vec<(usize, usize)> = visit
+            .iter()
+            .map(|block| (block.part, block.block))
+            .collect();
+        by_part.sort_unstable();
+        for run in by_part.chunk_by(|a, b| a.0 == b.0) {
+            let index = run[0].0;
+            if finished[index] {
+                continue;
+            }
+            let part = &parts[index];
+            let mut docs = weight.scorer(&part.reader, 1.0)?;
+            let mut passes = open_all(&plan.filters, &part.reader)?;
+            if docs.cost() <= FEW_DOCS {
+                finished[index] = true;
+                each_doc(docs.as_mut(), &mut passes, 0..part.docs(), |doc| {
+                    worst = keep(part, doc)
+                });
+            } else {
+                for (_, block) in run {
+                    each_doc(docs.as_mut(), &mut passes, part.block_docs(*block), |doc| {
+                        worst = keep(part, doc)
+                    });
+                }
+            }
+        }
+    }
+    check.verdict()?;
+    let mut rows: Vec<Rank> = best.into_iter().map(|row| row.0).collect();
+    rows.sort_unstable_by(|a, b| b.cmp(a));
+    let more = rows.len() > request.limit;
+    rows.truncate(request.limit);
+    let hit = |(timestamp, offset): Rank| match order {
+        Order::OldestFirst => Hit {
+            session: None,
+            timestamp: !timestamp,
+            offset: !offset,
+        },
+        Order::NewestFirst | Order::BySession => Hit {
+            session: None,
+            timestamp,
+            offset,
+        },
+    };
+    Ok(SearchAnswer {
+        hits: rows.into_iter().map(hit).collect(),
+        more,
+    })
+}
+
+/// Returns the blocks that may hold rows, best first.
+fn blocks(parts: &[Arc<Part>], request: &SearchRequest, after: Option<Rank>) -> Vec<Block> {
+    let mut blocks = Vec::new();
+    for (index, part) in parts.iter().enumerate() {
+        if part.first_offset() >= request.as_of {
+            continue;
+        }
+        for (block, (earliest, latest)) in part.blocks().iter().enumerate() {
+            if request.from.is_some_and(|from| *latest < from)
+                || request.to.is_some_and(|to| *earliest >= to)
+            {
+                continue;
+            }
+            let (best, least) = match request.order {
+                Order::OldestFirst => (!*earliest, !*latest),
+                Order::NewestFirst | Order::BySession => (*latest, *earliest),
+            };
+            if after.is_none_or(|(timestamp, _)| least <= timestamp) {
+                blocks.push(Block {
+                    part: index,
+                    block,
+                    best,
+                });
+            }
+        }
+    }
+    blocks.sort_unstable_by_key(|block| Reverse((block.best, block.part, block.block)));
+    blocks
+}
+
+fn each_doc(
+    docs: &mut dyn Scorer,
+    passes: &mut Passes,
+    range: std::ops::Range<u32>,
+    mut see: impl FnMut(u32),
+) {
+    let mut doc = docs.doc();
+    if doc < range.start {
+        doc = docs.seek(range.start);
+    }
+    while doc < range.end {
+        if passes(doc) {
+            see(doc);
+        }
+        doc = docs.advance();
+    }
+}
+
+/// Counts the matches.
+pub(crate) fn count(
+    parts: &[Arc<Part>],
+    plan: &Plan,
+    fields: &Fields,
+    request: &SearchRequest,
+    check: &LogCheck,
+) -> Result<u64, SearchError> {
+    let weight = plan
+        .query()
+        .weight(EnableScoring::disabled_from_schema(&fields.schema))?;
+    let mut count = 0;
+    for part in parts
+        .iter()
+        .filter(|part| part.first_offset() < request.as_of)
+    {
+        if check.is_late() {
+            return Err(SearchError::Timeout);
+        }
+        if plan.filters.is_empty() {
+            count += u64::from(weight.count(&part.reader)?);
+            continue;
+        }
+        let mut docs = weight.scorer(&part.reader, 1.0)?;
+        let mut passes = open_all(&plan.filters, &part.reader)?;
+        each_doc(docs.as_mut(), &mut passes, 0..part.docs(), |_| count += 1);
+    }
+    check.verdict()?;
+    Ok(count)
+}
+
+/// Returns every match with its session, or `None` when there are more than `most`.
+pub(crate) fn collect_all(
+    parts: &[Arc<Part>],
+    plan: &Plan,
+    fields: &Fields,
+    request: &SearchRequest,
+    check: &LogCheck,
+    most: usize,
+) -> Result<Option<Vec<Place>>, SearchError> {
+    let weight = plan
+        .query()
+        .weight(EnableScoring::disabled_from_schema(&fields.schema))?;
+    let mut hits = Vec::new();
+    for part in parts
+        .iter()
+        .filter(|part| part.first_offset() < request.as_of)
+    {
+        if check.is_late() {
+            return Err(SearchError::Timeout);
+        }
+        let mut docs = weight.scorer(&part.reader, 1.0)?;
+        let mut passes = open_all(&plan.filters, &part.reader)?;
+        let mut doc = docs.doc();
+        while doc != TERMINATED {
+            if passes(doc) {
+                if hits.len() == most {
+                    return Ok(None);
+                }
+                hits.push(Hit {
+                    session: part.session(doc),
+                    timestamp: part.timestamp(doc),
+                    offset: part.offset(doc),
+                });
+            }
+            doc = docs.advance();
+        }
+    }
+    check.verdict()?;
+    Ok(Some(hits))
+}
