@@ -258,9 +258,10 @@ impl Problem {
         problem
     }
 
-    /// Returns the answer to text that is not JSON, where `error` says.
-    pub fn malformed(error: &serde_json::Error) -> Self {
-        Self::malformed_at(&plain(error), error.line(), error.column())
+    /// Returns the answer to a `text` that is not JSON, where `error` says.
+    pub fn malformed(error: &serde_json::Error, text: &str) -> Self {
+        let (line, column) = place(error, text);
+        Self::malformed_at(&plain(error), line, column)
     }
 
     /// Returns the answer to text that is not JSON, with the place in the body.
@@ -314,6 +315,17 @@ impl Problem {
             body.extend(fields.more.clone());
         }
         body.to_string().into_bytes()
+    }
+}
+
+/// Line and column, from 1. serde_json puts a mistake at the end of a line in column 0 of the next one.
+fn place(error: &serde_json::Error, text: &str) -> (usize, usize) {
+    match (error.line(), error.column()) {
+        (line @ 2.., 0) => {
+            let before = text.split('\n').nth(line - 2).unwrap_or_default();
+            (line - 1, before.len() + 1)
+        }
+        (line, column) => (line.max(1), column.max(1)),
     }
 }
 
@@ -490,6 +502,13 @@ mod tests {
         ] {
             assert_eq!(body[member], value, "{member}");
         }
+    }
+
+    #[test]
+    fn a_mistake_at_the_end_of_a_line_is_on_that_line() {
+        let text = "{\n \"a\": tru\n}";
+        let error = serde_json::from_str::<Value>(text).unwrap_err();
+        assert_eq!(place(&error, text), (2, 10));
     }
 
     #[test]

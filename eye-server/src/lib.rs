@@ -115,7 +115,14 @@ impl App {
     /// what to try first.
     pub async fn serve(self) -> Result<(), StartError> {
         let mut signals = Signals::new().map_err(StartError::Signals)?;
-        self.serve_until(async move {
+        let listen = &self.state.settings().listen;
+        let listener = TcpListener::bind(listen)
+            .await
+            .map_err(|source| StartError::Listen {
+                listen: listen.clone(),
+                source,
+            })?;
+        self.serve_on(listener, async move {
             signals.next().await;
             tracing::info!("stopping; a second signal does not wait");
             tokio::spawn(async move { std::process::exit(signals.next().await) });
@@ -123,15 +130,17 @@ impl App {
         .await
     }
 
-    /// Serves until `stop` is over, then stops as [`App::serve`] does.
-    pub async fn serve_until(self, stop: impl Future<Output = ()>) -> Result<(), StartError> {
+    /// Serves on a listener and on the folder's socket until `stop` is over, then stops as [`App::serve`] does.
+    pub async fn serve_on(
+        self,
+        listener: TcpListener,
+        stop: impl Future<Output = ()>,
+    ) -> Result<(), StartError> {
         let settings = self.state.settings();
-        let listen = |source| StartError::Listen {
+        let address = listener.local_addr().map_err(|source| StartError::Listen {
             listen: settings.listen.clone(),
             source,
-        };
-        let listener = TcpListener::bind(&settings.listen).await.map_err(listen)?;
-        let address = listener.local_addr().map_err(listen)?;
+        })?;
         let socket = match Socket::bind(&settings.data) {
             Ok(bound) => Some(bound),
             Err(error) => {

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use axum::Router;
 use axum::body::Body;
-use axum::http::{HeaderMap, Method, Request, StatusCode};
+use axum::http::{HeaderMap, Request, StatusCode};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tower::ServiceExt;
@@ -803,7 +803,6 @@ async fn the_schema_lists_every_route_and_no_other() {
             .cloned()
             .collect();
         assert_eq!(methods, allowed, "{path}");
-        assert!(Method::from_bytes(path.as_bytes()).is_err());
     }
 }
 

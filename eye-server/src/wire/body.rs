@@ -60,7 +60,7 @@ fn items(text: &str, events_max: usize) -> Result<Pieces<'_>, Problem> {
     let read = deserializer.deserialize_seq(Items { max: events_max });
     let (items, more) = read
         .and_then(|items| deserializer.end().map(|()| items))
-        .map_err(|error| Problem::malformed(&error))?;
+        .map_err(|error| Problem::malformed(&error, text))?;
     if more > 0 {
         return Err(too_many(items.len() + more, events_max));
     }

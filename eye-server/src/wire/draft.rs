@@ -184,7 +184,7 @@ mod tests {
 
     #[test]
     fn the_place_of_a_mistake_is_known() {
-        let error = draft("{\n \"a\": 1,\n \"b\": tru\n}").unwrap_err();
+        let error = draft("{\n \"a\": 1,\n \"b\": tru }").unwrap_err();
         assert_eq!(error.line(), 3);
     }
 

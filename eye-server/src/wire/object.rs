@@ -34,7 +34,7 @@ impl Object {
             return Ok(Self(Map::new()));
         }
         let value: Value =
-            serde_json::from_str(text).map_err(|error| Problem::malformed(&error))?;
+            serde_json::from_str(text).map_err(|error| Problem::malformed(&error, text))?;
         let Value::Object(fields) = value else {
             return Err(Problem::new(
                 Code::BadParameter,

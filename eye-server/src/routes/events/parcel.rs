@@ -86,7 +86,7 @@ fn one(text: &str, application: ApplicationId, rules: &EventRules) -> Result<Par
             );
             return Err(Problem::invalid(code, &errors));
         }
-        Err(error) => return Err(Problem::malformed(&error)),
+        Err(error) => return Err(Problem::malformed(&error, text)),
     };
     let mut batch = Batch::new(application);
     batch.push(&event);
