@@ -56,6 +56,18 @@ pub(crate) async fn status(
         .fold((0, 0), |(bytes, events), segment| {
             (bytes + segment.bytes, events + segment.events)
         });
+    let segments: Vec<_> = log
+        .segments
+        .iter()
+        .map(|segment| {
+            json!({
+                "file": segment.file, "base": segment.base, "end": segment.end, "bytes": segment.bytes,
+                "events": segment.events, "sealed": segment.sealed,
+                "first_received_at": segment.first_received_at.map(format_timestamp),
+                "last_received_at": segment.last_received_at.map(format_timestamp),
+            })
+        })
+        .collect();
     let registry = state.log().registry();
     let indexed_through = state.index().indexed_through();
     let durable_end = state.reader().durable_end();
@@ -67,7 +79,7 @@ pub(crate) async fn status(
         "detail": detail,
         "applications": registry.applications().count(),
         "tokens": registry.tokens().count(),
-        "log": {"durable_end": durable_end, "bytes": bytes, "events": events, "segments": log.segments},
+        "log": {"durable_end": durable_end, "bytes": bytes, "events": events, "segments": segments},
         "index": {
             "indexed_through": indexed_through, "lag": durable_end.saturating_sub(indexed_through),
             "merging": index.merging, "shards": index.shards, "documents": index.documents, "bytes": index.bytes,
