@@ -115,10 +115,7 @@ impl Listing {
         let mut next = None;
         if !self.nothing && self.limit > 0 {
             let request = self.request(view.as_of);
-            let answer = match self.order {
-                Order::BySession => state.index().events_by_session(&request)?,
-                Order::NewestFirst | Order::OldestFirst => state.index().search(&request)?,
-            };
+            let answer = state.index().search(&request)?;
             let offsets: Vec<Offset> = answer.hits.iter().map(|hit| hit.offset).collect();
             write_events(&mut out, state, &offsets)?;
             if let Some(last) = answer.hits.last().filter(|_| answer.more) {

@@ -82,7 +82,8 @@ pub(crate) async fn status(
         "log": {"durable_end": durable_end, "bytes": bytes, "events": events, "segments": segments},
         "index": {
             "indexed_through": indexed_through, "lag": durable_end.saturating_sub(indexed_through),
-            "merging": index.merging, "shards": index.shards, "documents": index.documents, "bytes": index.bytes,
+            "merging": index.sealing > 0, "sealing": index.sealing, "parts": index.parts, "events": index.events,
+            "trouble": index.trouble,
         },
         "memory_for_requests": {"used": state.memory().used(), "limit": state.settings().memory_for_requests},
         "queries": {

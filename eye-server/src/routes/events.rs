@@ -95,7 +95,7 @@ fn find(
     as_of: u64,
 ) -> Result<Option<StoredEvent>, Problem> {
     // Any UUIDv7 may be a client's, so the index is asked even where the bits name an offset.
-    let mut offsets = state.index().event_offsets_of_id(id)?;
+    let mut offsets = state.index().event_offsets_of_id(id, as_of)?;
     offsets.extend(offset_of_server_made_id(id));
     offsets.retain(|offset| *offset < as_of);
     offsets.sort_unstable_by(|a, b| b.cmp(a));

@@ -48,6 +48,13 @@ pub(crate) fn condition(state: &AppState) -> (bool, &'static str, String) {
         LogHealth::Ok if state.is_stopping() => {
             (false, "recovering", "The service is stopping.".to_owned())
         }
-        LogHealth::Ok => (true, "ok", String::new()),
+        LogHealth::Ok => match state.index().status().trouble {
+            Some(trouble) => (
+                true,
+                "damaged",
+                format!("The index does not go on: {trouble}. Reading says `exact: false`."),
+            ),
+            None => (true, "ok", String::new()),
+        },
     }
 }
