@@ -1,1 +1,187 @@
-//! eye-server
+//! The Eye's HTTP service: an open store ([`App`]), its routes, and the process around them.
+
+mod auth;
+pub mod config;
+mod cursor;
+mod envelope;
+pub mod error;
+mod ingest;
+mod listing;
+mod parameters;
+mod registrar;
+mod router;
+mod routes;
+mod serve;
+mod shutdown;
+mod state;
+mod view;
+mod welcome;
+mod wire;
+
+use std::future::Future;
+use std::io;
+use std::path::PathBuf;
+
+use axum::Router;
+use eye_index::{Index, IndexConfig, IndexError};
+use eye_log::{Log, LogConfig, OpenError};
+use tokio::net::TcpListener;
+
+pub use crate::config::Settings;
+use crate::serve::{Connections, Socket};
+use crate::shutdown::Signals;
+use crate::state::AppState;
+use crate::welcome::Welcome;
+pub use crate::wire::on_one_line;
+
+/// Says why a service could not be started or could not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The data folder cannot be made.
+    #[error("making the data folder {folder}: {source}", folder = folder.display())]
+    Folder {
+        /// The folder.
+        folder: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The log cannot be opened.
+    #[error(transparent)]
+    Log(#[from] OpenError),
+    /// The index cannot be opened.
+    #[error("the index: {0}")]
+    Index(#[from] IndexError),
+    /// The address cannot be listened on.
+    #[error(
+        "listening on {listen}: {source}. Choose another with --listen or EYE_LISTEN; port 0 picks one"
+    )]
+    Listen {
+        /// The address as given.
+        listen: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The system gives no signals.
+    #[error("listening for signals: {0}")]
+    Signals(io::Error),
+    /// A first admin token could not be made.
+    #[error("making the first admin token: {0}")]
+    AdminToken(String),
+    /// A thread that opened the store died; its message is in the log.
+    #[error("opening the store stopped on a mistake of this service")]
+    Broken,
+}
+
+/// Holds an open store, ready to be asked in process or to be served.
+#[derive(Clone)]
+pub struct App {
+    state: AppState,
+}
+
+/// Opens `DATA/log` and `DATA/index`, making what is missing. Nothing listens yet. The log's lock keeps other
+/// processes out until [`App::close`].
+pub async fn open(settings: &Settings) -> Result<App, StartError> {
+    let settings = settings.clone();
+    let opening = tokio::task::spawn_blocking(move || {
+        let folder = |source| StartError::Folder {
+            folder: settings.data.clone(),
+            source,
+        };
+        std::fs::create_dir_all(&settings.data).map_err(folder)?;
+        let (log, report) = Log::open(&settings.data.join("log"), LogConfig::default())?;
+        tracing::info!(?report, "the log is open");
+        let index = Index::open(&settings.data.join("index"), &log, IndexConfig::default())?;
+        Ok(App {
+            state: AppState::new(settings, log, index),
+        })
+    });
+    opening.await.unwrap_or(Err(StartError::Broken))
+}
+
+impl App {
+    /// Returns the service's routes, for requests that bring tokens.
+    pub fn router(&self) -> Router {
+        router::router(self.state.clone())
+    }
+
+    /// Returns the same routes for the folder's owner: every request is an admin's. For the socket in the folder, and
+    /// for commands that open the store themselves.
+    pub fn router_as_owner(&self) -> Router {
+        router::router(self.state.as_owner())
+    }
+
+    /// Serves until SIGTERM or Ctrl-C, then answers what was accepted, syncs and closes, within `shutdown_timeout`.
+    /// A second signal ends the process at once. Prints where it listens and, in a new store, the admin token and
+    /// what to try first.
+    pub async fn serve(self) -> Result<(), StartError> {
+        let mut signals = Signals::new().map_err(StartError::Signals)?;
+        let listen = &self.state.settings().listen;
+        let listener = TcpListener::bind(listen)
+            .await
+            .map_err(|source| StartError::Listen {
+                listen: listen.clone(),
+                source,
+            })?;
+        self.serve_on(listener, async move {
+            signals.next().await;
+            tracing::info!("stopping; a second signal does not wait");
+            tokio::spawn(async move { std::process::exit(signals.next().await) });
+        })
+        .await
+    }
+
+    /// Serves on a listener and on the folder's socket until `stop` is over, then stops as [`App::serve`] does.
+    pub async fn serve_on(
+        self,
+        listener: TcpListener,
+        stop: impl Future<Output = ()>,
+    ) -> Result<(), StartError> {
+        let settings = self.state.settings();
+        let address = listener.local_addr().map_err(|source| StartError::Listen {
+            listen: settings.listen.clone(),
+            source,
+        })?;
+        let socket = match Socket::bind(&settings.data) {
+            Ok(bound) => Some(bound),
+            Err(error) => {
+                tracing::warn!(%error, "no eye.sock in the data folder: commands need --server and --token");
+                None
+            }
+        };
+        let welcome = Welcome::prepare(&self.state).await?;
+
+        let connections = Connections::new();
+        let socket = socket.map(|(socket, listener)| {
+            connections.accept_unix(listener, self.router_as_owner());
+            socket
+        });
+        connections.accept_tcp(listener, self.router());
+        welcome.print(address);
+
+        stop.await;
+        self.state.set_stopping();
+        drop(socket);
+        let timeout = settings.shutdown_timeout;
+        let finishing = async {
+            connections.finish().await;
+            self.close().await;
+        };
+        if tokio::time::timeout(timeout, finishing).await.is_err() {
+            // What was acknowledged is on the disk; what still runs is cut off with the process.
+            tracing::warn!(?timeout, "stopped with requests still open");
+        }
+        Ok(())
+    }
+
+    /// Stops the index and the log: what was accepted is stored and synced. Later requests that send are refused.
+    pub async fn close(&self) {
+        let state = self.state.clone();
+        let closing = tokio::task::spawn_blocking(move || {
+            state.log().close();
+            state.index().close();
+        });
+        if let Err(error) = closing.await {
+            tracing::error!(%error, "closing the store stopped");
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! What every answer wears: a request id, the body of a problem, open CORS on sending; and what every refused body
+//! gets: it is read for a while, so that the answer arrives.
+
+use std::fmt::Write;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::body::{Body, Bytes, HttpBody};
+use axum::extract::Request;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use http_body_util::BodyExt;
+use uuid::Uuid;
+
+use crate::error::{Code, Problem};
+
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// The longest request id taken over from a client.
+const CLIENT_REQUEST_ID_MAX_CHARS: usize = 128;
+/// How much of a refused body is read before the answer: a client that is still writing would not see it otherwise.
+const REFUSED_BODY_READ_BYTES: usize = 1 << 20;
+/// How long that may take.
+const REFUSED_BODY_READ_TIME: Duration = Duration::from_secs(5);
+
+/// Names a request, in its answer and in the log of changes.
+#[derive(Debug, Clone)]
+pub(crate) struct RequestId(HeaderValue);
+
+impl RequestId {
+    /// Takes over the client's, if it is sane, or makes one.
+    fn of(headers: &HeaderMap) -> Self {
+        let sane = |value: &&HeaderValue| {
+            (1..=CLIENT_REQUEST_ID_MAX_CHARS).contains(&value.len())
+                && value.as_bytes().iter().all(u8::is_ascii_graphic)
+        };
+        match headers.get(X_REQUEST_ID).filter(sane) {
+            Some(value) => Self(value.clone()),
+            None => Self::new(),
+        }
+    }
+
+    /// Makes one: a UUIDv8 of a random number per process and a counter, which costs no system call per request.
+    fn new() -> Self {
+        static PROCESS: OnceLock<u64> = OnceLock::new();
+        static COUNTER: AtomicU64 = AtomicU64::new(0);
+        let process = PROCESS.get_or_init(|| Uuid::new_v4().as_u64_pair().0);
+        let count = COUNTER.fetch_add(1, Ordering::Relaxed);
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&process.to_be_bytes());
+        bytes[8..].copy_from_slice(&count.to_be_bytes());
+        let id = uuid::Builder::from_custom_bytes(bytes).into_uuid();
+        let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
+        let text = id.hyphenated().encode_lower(&mut text);
+        Self(HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static("-")))
+    }
+
+    fn text(&self) -> &str {
+        self.0.to_str().unwrap_or("-")
+    }
+
+    /// Returns the id as a UUID; a client's that is none gives the UUIDv5 of its text.
+    pub(crate) fn id(&self) -> Uuid {
+        Uuid::try_parse(self.text())
+            .unwrap_or_else(|_| Uuid::new_v5(&Uuid::NAMESPACE_OID, self.0.as_bytes()))
+    }
+}
+
+/// Wraps every route.
+pub(crate) async fn envelope(mut request: Request, next: Next) -> Response {
+    let id = RequestId::of(request.headers());
+    let origin = cross_origin(&request);
+    let expects = request.headers().contains_key(header::EXPECT);
+    request.extensions_mut().insert(id.clone());
+    let left = if request.body().is_end_stream() {
+        None
+    } else {
+        Some(keep_body(&mut request))
+    };
+
+    let mut response = next.run(request).await;
+    if response.status().as_u16() >= 400 {
+        if let Some(left) = left.filter(|_| !expects) {
+            read_on(&left).await;
+        }
+        write_problem(&mut response, &id);
+    }
+    if let Some(origin) = origin {
+        allow_origin(response.headers_mut(), origin);
+    }
+    response.headers_mut().insert(X_REQUEST_ID, id.0);
+    response
+}
+
+/// Answers a method that a path does not have; axum adds `Allow`. OPTIONS is had by every path.
+pub(crate) async fn other_method(request: Request) -> Response {
+    if request.method() != Method::OPTIONS {
+        let message = format!(
+            "{} does not take {}.",
+            request.uri().path(),
+            request.method()
+        );
+        return Problem::new(Code::MethodNotAllowed, message)
+            .detail("The header Allow lists what it takes.")
+            .into_response();
+    }
+    let mut response = StatusCode::NO_CONTENT.into_response();
+    if is_open(request.uri().path()) && asks_to_post(request.headers()) {
+        let headers = response.headers_mut();
+        headers.insert(
+            header::ACCESS_CONTROL_ALLOW_METHODS,
+            HeaderValue::from_static("POST"),
+        );
+        headers.insert(
+            header::ACCESS_CONTROL_MAX_AGE,
+            HeaderValue::from_static("86400"),
+        );
+        if let Some(wanted) = request
+            .headers()
+            .get(header::ACCESS_CONTROL_REQUEST_HEADERS)
+        {
+            headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, wanted.clone());
+        }
+    }
+    response
+}
+
+/// Answers a path that is not there.
+pub(crate) async fn unknown_path(request: Request) -> Problem {
+    Problem::not_found(&format!("{:?}", request.uri().path()))
+        .detail("GET /api/schema lists every path.")
+}
+
+/// Whether browsers may send there from any page.
+fn is_open(path: &str) -> bool {
+    path.trim_end_matches('/') == "/events"
+}
+
+fn asks_to_post(headers: &HeaderMap) -> bool {
+    headers
+        .get(header::ACCESS_CONTROL_REQUEST_METHOD)
+        .is_some_and(|method| method == "POST")
+}
+
+/// The origin that has to be allowed for the answer to reach its page.
+fn cross_origin(request: &Request) -> Option<HeaderValue> {
+    let origin = request.headers().get(header::ORIGIN)?;
+    let sends = request.method() == Method::POST
+        || (request.method() == Method::OPTIONS && asks_to_post(request.headers()));
+    (sends && is_open(request.uri().path())).then(|| origin.clone())
+}
+
+fn allow_origin(headers: &mut HeaderMap, origin: HeaderValue) {
+    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+    // sendBeacon sends credentials always; tokens travel in headers or the query, so cookies mean nothing here.
+    headers.insert(
+        header::ACCESS_CONTROL_ALLOW_CREDENTIALS,
+        HeaderValue::from_static("true"),
+    );
+    headers.insert(
+        header::ACCESS_CONTROL_EXPOSE_HEADERS,
+        HeaderValue::from_static("x-request-id, retry-after, location"),
+    );
+    headers.append(header::VARY, HeaderValue::from_static("origin"));
+}
+
+/// Writes the body of an answer of 400 or more.
+fn write_problem(response: &mut Response, id: &RequestId) {
+    let problem = response
+        .extensions_mut()
+        .remove::<Problem>()
+        .unwrap_or_else(|| {
+            // Only axum itself answers so, for a path it cannot read.
+            let status = response.status();
+            let mut message = String::new();
+            let _ = write!(message, "The request cannot be read: {status}.");
+            Problem::new(Code::BadParameter, message).status(status)
+        });
+    let body = Bytes::from(problem.body(id.text()));
+    response.headers_mut().insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/problem+json"),
+    );
+    response.headers_mut().remove(header::CONTENT_LENGTH);
+    *response.body_mut() = Body::from(body);
+}
+
+type Left = Arc<Mutex<Body>>;
+
+/// Puts the body where it outlives a handler that does not read it.
+fn keep_body(request: &mut Request) -> Left {
+    let body = std::mem::take(request.body_mut());
+    let left = Arc::new(Mutex::new(body));
+    *request.body_mut() = Body::new(Shared(Arc::clone(&left)));
+    left
+}
+
+async fn read_on(left: &Left) {
+    let mut body = std::mem::take(&mut *left.lock().unwrap_or_else(PoisonError::into_inner));
+    let reading = async {
+        let mut bytes = 0;
+        while let Some(Ok(frame)) = body.frame().await {
+            bytes += frame.data_ref().map_or(0, Bytes::len);
+            if bytes >= REFUSED_BODY_READ_BYTES {
+                break;
+            }
+        }
+    };
+    // A client that is slower than this has gone or waits for the answer.
+    let _ = tokio::time::timeout(REFUSED_BODY_READ_TIME, reading).await;
+}
+
+/// Reads a body that is kept elsewhere.
+struct Shared(Left);
+
+impl HttpBody for Shared {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<hyper::body::Frame<Bytes>, axum::Error>>> {
+        let mut body = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Pin::new(&mut *body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .is_end_stream()
+    }
+}

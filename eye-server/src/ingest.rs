@@ -1,0 +1,208 @@
+//! Whether a request with events is let in: memory, the index's lag, the log's queue; and how its body is read.
+//!
+//! What must stay true: bytes that a request holds are charged before they are kept, and the charge is held until the
+//! writer has answered, so that `memory_for_requests` bounds what all requests hold together.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use axum::body::{Body, Bytes};
+use axum::http::StatusCode;
+use eye_log::{Batch, Receipt};
+use http_body_util::BodyExt;
+use tokio::sync::oneshot;
+
+use crate::config::Settings;
+use crate::error::{Code, Problem};
+use crate::state::AppState;
+
+/// Counts the bytes that requests hold, against a limit.
+#[derive(Debug, Clone)]
+pub(crate) struct Memory(Arc<Used>);
+
+#[derive(Debug)]
+struct Used {
+    bytes: AtomicUsize,
+    limit: usize,
+}
+
+impl Memory {
+    /// Allows `limit` bytes.
+    pub(crate) fn new(limit: usize) -> Self {
+        Self(Arc::new(Used {
+            bytes: AtomicUsize::new(0),
+            limit,
+        }))
+    }
+
+    /// Returns an account with nothing on it.
+    pub(crate) fn account(&self) -> Charge {
+        Charge {
+            used: Arc::clone(&self.0),
+            bytes: 0,
+        }
+    }
+
+    /// Returns how many bytes are held now.
+    pub(crate) fn used(&self) -> usize {
+        self.0.bytes.load(Ordering::Relaxed)
+    }
+}
+
+/// Holds some of the memory for requests; gives it back when dropped.
+#[derive(Debug)]
+pub(crate) struct Charge {
+    used: Arc<Used>,
+    bytes: usize,
+}
+
+impl Charge {
+    /// Takes `bytes` more, or says that there are none left.
+    pub(crate) fn grow(&mut self, bytes: usize) -> Result<(), Problem> {
+        let before = self.used.bytes.fetch_add(bytes, Ordering::Relaxed);
+        if before.saturating_add(bytes) > self.used.limit {
+            self.used.bytes.fetch_sub(bytes, Ordering::Relaxed);
+            return Err(Problem::new(
+                Code::Overloaded,
+                "Requests hold as much memory as they may.",
+            )
+            .detail("Send the same again a little later; sending it in smaller parts helps.")
+            .limit(self.used.limit)
+            .retry_after(1));
+        }
+        self.bytes += bytes;
+        Ok(())
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        self.used.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// Fails while nothing may be sent: the service is stopping, or the index is too far behind.
+pub(crate) fn admit(state: &AppState) -> Result<(), Problem> {
+    if state.is_stopping() {
+        return Err(Problem::new(Code::Overloaded, "The service is stopping.").retry_after(1));
+    }
+    let limit = state.settings().max_index_lag;
+    if state.lag() > limit as u64 {
+        return Err(Problem::new(
+            Code::Overloaded,
+            "The index is too far behind to take more events.",
+        )
+        .detail("It catches up by itself; send the same again a little later.")
+        .limit(limit)
+        .retry_after(2));
+    }
+    Ok(())
+}
+
+/// Returns the answer to a request longer than it may be.
+pub(crate) fn request_too_large(limit: usize) -> Problem {
+    Problem::new(
+        Code::TooLarge,
+        format!("The request is longer than {limit} bytes."),
+    )
+    .detail("The limit counts the body after decompression. Send it in smaller parts.")
+    .limit(limit)
+}
+
+/// Reads a body to its end, at most `limit` bytes. A body that comes in one piece is not copied.
+pub(crate) async fn read_body(
+    mut body: Body,
+    limit: usize,
+    settings: &Settings,
+    charge: &mut Charge,
+) -> Result<Bytes, Problem> {
+    let mut first: Option<Bytes> = None;
+    let mut whole: Vec<u8> = Vec::new();
+    let mut length = 0;
+    loop {
+        let frame = tokio::time::timeout(settings.body_idle_timeout, body.frame())
+            .await
+            .map_err(|_| {
+                Problem::new(Code::MalformedJson, "The body stopped arriving.")
+                    .status(StatusCode::REQUEST_TIMEOUT)
+            })?;
+        let Some(frame) = frame else { break };
+        let frame = frame.map_err(|_| {
+            Problem::new(
+                Code::MalformedJson,
+                "The body ended before its length was reached.",
+            )
+        })?;
+        let Ok(data) = frame.into_data() else {
+            continue;
+        };
+        length += data.len();
+        if length > limit {
+            return Err(request_too_large(limit));
+        }
+        charge.grow(data.len())?;
+        match first.take() {
+            None if whole.is_empty() => first = Some(data),
+            None => whole.extend_from_slice(&data),
+            Some(before) => {
+                whole.reserve(before.len() + data.len());
+                whole.extend_from_slice(&before);
+                whole.extend_from_slice(&data);
+            }
+        }
+    }
+    Ok(first.unwrap_or_else(|| Bytes::from(whole)))
+}
+
+/// Hands a batch to the writer and waits until it is on the disk or refused.
+pub(crate) async fn store(
+    state: &AppState,
+    batch: Batch,
+    charge: Charge,
+) -> Result<Receipt, Problem> {
+    let (answer, answered) = oneshot::channel();
+    state.log().append(batch, move |receipt| {
+        // The memory is free once the writer is done with it, even where the client has gone.
+        drop(charge);
+        let _ = answer.send(receipt);
+    })?;
+    match answered.await {
+        Ok(receipt) => Ok(receipt?),
+        Err(_) => Err(Problem::new(Code::Recovering, "The log did not answer.").retry_after(1)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn memory_is_given_back_when_a_request_is_over() {
+        let memory = Memory::new(100);
+        let mut one = memory.account();
+        one.grow(60).unwrap();
+        let mut other = memory.account();
+        assert_eq!(other.grow(60).unwrap_err().code(), Code::Overloaded);
+        assert_eq!(memory.used(), 60);
+        drop(one);
+        other.grow(100).unwrap();
+        drop(other);
+        assert_eq!(memory.used(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_body_beyond_the_limit_is_refused() {
+        let settings = Settings::new("x");
+        let memory = Memory::new(100);
+        let body = read_body(Body::from("123456"), 6, &settings, &mut memory.account())
+            .await
+            .unwrap();
+        assert_eq!(&body[..], b"123456");
+        let refused = read_body(Body::from("1234567"), 6, &settings, &mut memory.account())
+            .await
+            .unwrap_err();
+        assert_eq!(refused.code(), Code::TooLarge);
+        assert_eq!(memory.used(), 0);
+    }
+}

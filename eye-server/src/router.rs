@@ -1,0 +1,60 @@
+//! Every route on one screen.
+
+use axum::Router;
+use axum::middleware::from_fn;
+use axum::routing::{MethodRouter, delete, get, post};
+
+use crate::envelope::{envelope, other_method, unknown_path};
+use crate::routes::{admin, applications, events, health, me, search, sessions, tokens};
+use crate::state::AppState;
+
+/// Returns every path with its methods. HEAD comes with GET, OPTIONS with everything.
+fn routes() -> Vec<(&'static str, MethodRouter<AppState>)> {
+    vec![
+        ("/", get(admin::root)),
+        ("/events", post(events::send).get(events::list)),
+        ("/events/{id}", get(events::one)),
+        ("/sessions/{id}", get(sessions::one)),
+        ("/sessions/{id}/events", get(sessions::events)),
+        ("/search", get(search::search).post(search::search)),
+        ("/me", get(me::me)),
+        ("/limits", get(me::limits)),
+        (
+            "/applications",
+            post(applications::create).get(applications::list),
+        ),
+        (
+            "/applications/{name}",
+            get(applications::one).patch(applications::update),
+        ),
+        (
+            "/applications/{name}/tokens",
+            post(tokens::create_for_application).get(tokens::list_of_application),
+        ),
+        ("/tokens", post(tokens::create).get(tokens::list)),
+        ("/tokens/{id}", delete(tokens::revoke)),
+        ("/admin/status", get(admin::status)),
+        ("/health/live", get(health::live)),
+        ("/health/ready", get(health::ready)),
+        ("/api/schema", get(admin::schema)),
+    ]
+}
+
+/// Builds the router. Every path answers with and without a slash at its end.
+pub(crate) fn router(state: AppState) -> Router {
+    let mut router = Router::new();
+    for (path, methods) in routes() {
+        if path != "/" {
+            router = router.route(&format!("{path}/"), methods.clone());
+        }
+        router = router.route(path, methods);
+    }
+    router
+        .method_not_allowed_fallback(other_method)
+        .fallback(unknown_path)
+        .layer(from_fn(envelope))
+        .with_state(state)
+}
+
+#[cfg(test)]
+mod tests;

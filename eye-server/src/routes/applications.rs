@@ -1,0 +1,250 @@
+//! `/applications`: who sends. Admins only.
+
+use std::time::Instant;
+
+use axum::body::Body;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Extension, Path, RawQuery, Request, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::Response;
+use eye_index::{Order, SearchRequest};
+use eye_log::{Application, Change, Changed, TokenKind, format_timestamp};
+use serde_json::{Value, json};
+
+use crate::auth::{self, Identity};
+use crate::envelope::RequestId;
+use crate::error::Problem;
+use crate::listing;
+use crate::parameters::Parameters;
+use crate::registrar::{Page, change};
+use crate::routes::{json as answer, tokens};
+use crate::state::AppState;
+use crate::view;
+use crate::wire::Object;
+
+/// The longest name, in Unicode scalar values.
+const NAME_MAX_CHARS: usize = 100;
+/// What `per_minute` is counted over, microseconds.
+const MINUTE: i64 = 60_000_000;
+
+/// Answers `POST /applications`: registers one with a first token, in one step.
+pub(crate) async fn create(
+    State(state): State<AppState>,
+    identity: Identity,
+    Extension(request_id): Extension<RequestId>,
+    request: Request,
+) -> Result<Response, Problem> {
+    identity.admin()?;
+    Parameters::from_query(request.uri().query(), &[])?;
+    let body = Object::read(&state, request.into_body(), &["name"]).await?;
+    let name = body
+        .text("name")?
+        .ok_or_else(|| Problem::parameter("name", "This field is required."))?;
+    let name = checked_name(name)?;
+    let (secret, token) = auth::draw(
+        TokenKind::Application {
+            read: true,
+            write: true,
+        },
+        None,
+    )?;
+    let token_id = token.id;
+    let registering = Change::RegisterApplication {
+        name,
+        token: Some(token),
+    };
+    let Changed::Application(application) =
+        change(&state, registering, identity.actor(&request_id)).await?
+    else {
+        return Err(tokens::unexpected());
+    };
+    let body = json!({
+        "name": application.name, "active": application.active, "token": secret, "token_id": token_id,
+        "created_at": format_timestamp(application.created_at),
+    });
+    Ok(with_secret(answer(StatusCode::CREATED, body.to_string())))
+}
+
+/// Answers `GET /applications`.
+pub(crate) async fn list(
+    State(state): State<AppState>,
+    identity: Identity,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Problem> {
+    identity.admin()?;
+    let page = Page::of(&state, "applications".to_owned(), query.as_deref())?;
+    let rows = state
+        .log()
+        .registry()
+        .applications()
+        .map(|one| (one.name.clone(), one.clone()))
+        .collect();
+    let (applications, last) = page.cut(rows);
+    let inner = state.clone();
+    let figures = move || {
+        applications
+            .iter()
+            .map(|application| shape(&inner, application))
+            .collect()
+    };
+    let rows: Vec<Value> = view::run(&state, figures).await?;
+    Ok(page.answer(&state, "applications", &rows, last))
+}
+
+/// Answers `GET /applications/{name}`.
+pub(crate) async fn one(
+    State(state): State<AppState>,
+    identity: Identity,
+    name: Result<Path<String>, PathRejection>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Problem> {
+    identity.admin()?;
+    Parameters::from_query(query.as_deref(), &[])?;
+    let application = named(&state, name)?;
+    let inner = state.clone();
+    let body = view::run(&state, move || shape(&inner, &application)).await?;
+    Ok(answer(StatusCode::OK, body.to_string()))
+}
+
+/// Answers `PATCH /applications/{name}`: disables or enables it.
+pub(crate) async fn update(
+    State(state): State<AppState>,
+    identity: Identity,
+    Extension(request_id): Extension<RequestId>,
+    name: Result<Path<String>, PathRejection>,
+    RawQuery(query): RawQuery,
+    body: Body,
+) -> Result<Response, Problem> {
+    identity.admin()?;
+    Parameters::from_query(query.as_deref(), &[])?;
+    let application = named(&state, name)?;
+    let body = Object::read(
+        &state,
+        body,
+        &["active", "retention_days", "max_bytes", "rate"],
+    )
+    .await?;
+    for later in ["retention_days", "max_bytes", "rate"] {
+        if body.has(later) {
+            return Err(Problem::parameter(
+                later,
+                "is not available in this version.",
+            ));
+        }
+    }
+    let active = body
+        .boolean("active")?
+        .ok_or_else(|| Problem::parameter("active", "This field is required."))?;
+    let changing = Change::SetApplicationActive {
+        name: application.name,
+        active,
+    };
+    let Changed::Application(application) =
+        change(&state, changing, identity.actor(&request_id)).await?
+    else {
+        return Err(tokens::unexpected());
+    };
+    let inner = state.clone();
+    let body = view::run(&state, move || shape(&inner, &application)).await?;
+    Ok(answer(StatusCode::OK, body.to_string()))
+}
+
+/// Returns the application that a path names.
+pub(crate) fn named(
+    state: &AppState,
+    name: Result<Path<String>, PathRejection>,
+) -> Result<Application, Problem> {
+    let missing = || Problem::not_found("An application of this name");
+    let Ok(Path(name)) = name else {
+        return Err(missing());
+    };
+    state
+        .log()
+        .registry()
+        .application_named(&name)
+        .cloned()
+        .ok_or_else(missing)
+}
+
+/// A secret must not stay in any cache between here and the reader.
+pub(crate) fn with_secret(mut response: Response) -> Response {
+    response
+        .headers_mut()
+        .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+fn checked_name(name: &str) -> Result<String, Problem> {
+    let name = name.trim();
+    let wrong = |message: &str| Err(Problem::parameter("name", message));
+    match name.chars().count() {
+        0 => wrong("This field may not be blank."),
+        count if count > NAME_MAX_CHARS => {
+            wrong("Ensure this field has no more than 100 characters.")
+        }
+        _ if name.chars().any(char::is_control) => wrong("Control characters are not allowed."),
+        _ => Ok(name.to_owned()),
+    }
+}
+
+/// Returns the shape of an application, with what the index knows of its events. Blocks.
+fn shape(state: &AppState, application: &Application) -> Result<Value, Problem> {
+    let now = eye_log::now();
+    let all = SearchRequest {
+        query: listing::query(None)?,
+        registry: state.log().registry(),
+        deadline: Some(Instant::now() + state.settings().query_deadline),
+        application: Some(application.id),
+        from: None,
+        to: None,
+        category: None,
+        name: None,
+        session: None,
+        as_of: state.index().indexed_through(),
+        order: Order::OldestFirst,
+        after: None,
+        limit: 1,
+    };
+    let index = state.index();
+    let events = index.count(&all)?;
+    let time_of_first = |request: &SearchRequest| -> Result<Option<String>, Problem> {
+        Ok(index
+            .search(request)?
+            .hits
+            .first()
+            .map(|hit| format_timestamp(hit.timestamp)))
+    };
+    let (mut first, mut last, mut per_minute) = (None, None, 0);
+    if events > 0 {
+        first = time_of_first(&all)?;
+        last = time_of_first(&SearchRequest {
+            order: Order::NewestFirst,
+            ..all.clone()
+        })?;
+        per_minute = index.count(&SearchRequest {
+            from: Some(now - MINUTE),
+            to: Some(now),
+            ..all
+        })?;
+    }
+    Ok(json!({
+        "name": application.name, "active": application.active, "created_at": format_timestamp(application.created_at),
+        "retention_days": null, "max_bytes": null, "rate": null,
+        "events": events, "sessions": null, "first": first, "last": last, "per_minute": per_minute, "rejected_24h": null,
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn names_are_trimmed_and_bounded() {
+        assert_eq!(checked_name("  iOS app ").unwrap(), "iOS app");
+        assert!(checked_name(&"é".repeat(100)).is_ok());
+        for wrong in ["", "  ", "a\nb", &"é".repeat(101)] {
+            assert!(checked_name(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! `/events`: sending, listing, and one by its id.
+
+mod answer;
+mod parcel;
+mod send;
+
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, RawQuery, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+use eye_index::Order;
+use eye_log::{StoredEvent, offset_of_server_made_id};
+use uuid::Uuid;
+
+use crate::auth::{Identity, Scope};
+use crate::error::Problem;
+use crate::listing::{Kind, Listing};
+use crate::parameters::Parameters;
+use crate::routes::json;
+use crate::state::AppState;
+use crate::view::{self, Wanted};
+
+pub(crate) use send::send;
+
+const LIST: Kind = Kind {
+    list: "events",
+    times: ("timestamp_after", "timestamp_before"),
+    orders: &[
+        ("-session_id,-timestamp", Order::BySession),
+        ("timestamp", Order::OldestFirst),
+        ("-timestamp", Order::NewestFirst),
+    ],
+    limit_least: 1,
+};
+const LIST_PARAMETERS: [&str; 12] = [
+    "session_id",
+    "category",
+    "name",
+    "timestamp_after",
+    "timestamp_before",
+    "application",
+    "q",
+    "limit",
+    "cursor",
+    "order",
+    "as_of",
+    "stale",
+];
+
+/// Answers `GET /events`.
+pub(crate) async fn list(
+    State(state): State<AppState>,
+    identity: Identity,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Problem> {
+    let scope = identity.scope()?;
+    let parameters = Parameters::from_query(query.as_deref(), &LIST_PARAMETERS)?;
+    let listing = Listing::of(&state, scope, &LIST, parameters)?;
+    let body = view::read(&state, listing.wanted, move |state, view| {
+        let mut out = listing.write(state, view)?;
+        out.push(b'}');
+        Ok(out)
+    })
+    .await?;
+    Ok(json(StatusCode::OK, body))
+}
+
+/// Answers `GET /events/{id}`.
+pub(crate) async fn one(
+    State(state): State<AppState>,
+    identity: Identity,
+    id: Result<Path<String>, PathRejection>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Problem> {
+    let scope = identity.scope()?;
+    let parameters = Parameters::from_query(query.as_deref(), &["as_of", "stale"])?;
+    let wanted = Wanted::of(&state, &parameters)?;
+    let missing = || Problem::not_found("An event of this id");
+    let id = id
+        .ok()
+        .and_then(|Path(id)| Uuid::try_parse(&id).ok())
+        .ok_or_else(missing)?;
+    let body = view::read(&state, wanted, move |state, _| {
+        Ok(find(state, scope, id, wanted.bound())?.map(|event| view::event_json(state, &event)))
+    })
+    .await?;
+    Ok(json(StatusCode::OK, body.ok_or_else(missing)?))
+}
+
+/// The newest event of this id that may be seen. Two applications may have used the same id.
+fn find(
+    state: &AppState,
+    scope: Scope,
+    id: Uuid,
+    as_of: u64,
+) -> Result<Option<StoredEvent>, Problem> {
+    // Any UUIDv7 may be a client's, so the index is asked even where the bits name an offset.
+    let mut offsets = state.index().event_offsets_of_id(id, as_of)?;
+    offsets.extend(offset_of_server_made_id(id));
+    offsets.retain(|offset| *offset < as_of);
+    offsets.sort_unstable_by(|a, b| b.cmp(a));
+    offsets.dedup();
+    let events = state.reader().read_many(&offsets)?;
+    Ok(events
+        .into_iter()
+        .flatten()
+        .find(|event| event.id == id && scope.sees(event.application)))
+}

@@ -1,0 +1,269 @@
+//! What one request brings: its events, judged and encoded for the log, and the refused ones beside them.
+
+use axum::http::StatusCode;
+use eye_log::{ApplicationId, Batch, Event, EventRules, InvalidCode, InvalidEvent};
+use serde_json::error::Category;
+use uuid::Uuid;
+
+use crate::config::Settings;
+use crate::error::{Code, FieldErrors, Problem, plain};
+use crate::wire::{MediaType, Pieces, draft, pieces};
+
+/// Holds the judged events of a request.
+pub(crate) enum Parcel {
+    /// One object, sent alone, and known to be good.
+    One {
+        /// The event, encoded.
+        batch: Batch,
+        /// The id the client brought.
+        id: Option<Uuid>,
+    },
+    /// Any number, in an array or lines.
+    Many {
+        /// The good ones, encoded.
+        batch: Batch,
+        /// Which item of the request each of the good ones was.
+        items: Vec<usize>,
+        /// The line of each item, for NDJSON.
+        lines: Vec<usize>,
+        /// The others.
+        refused: Vec<Refused>,
+    },
+}
+
+/// An item of a request that is not stored, and why.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    pub(crate) index: usize,
+    pub(crate) line: Option<usize>,
+    pub(crate) code: Code,
+    pub(crate) errors: FieldErrors,
+}
+
+/// Judges a body. Fails where nothing of it can be stored for the body's own sake, or where a single event is refused.
+pub(crate) fn open(
+    body: &[u8],
+    media_type: MediaType,
+    application: ApplicationId,
+    settings: &Settings,
+) -> Result<Parcel, Problem> {
+    let rules = rules(settings);
+    match pieces(body, media_type, settings.request_max_events)? {
+        Pieces::One(text) => one(text, application, &rules),
+        Pieces::Items(texts) => {
+            let judged = texts.iter().map(|text| judge(text, &rules));
+            Ok(many(application, Vec::new(), judged))
+        }
+        Pieces::Lines(lines) => {
+            let judged = lines.iter().map(|(_, line)| match line {
+                Ok(text) => judge(text, &rules),
+                Err(error) => {
+                    let column = error.valid_up_to() + 1;
+                    Err(whole_event(
+                        Code::MalformedJson,
+                        format!("Not UTF-8 at column {column}."),
+                    ))
+                }
+            });
+            Ok(many(
+                application,
+                lines.iter().map(|(number, _)| *number).collect(),
+                judged,
+            ))
+        }
+    }
+}
+
+fn one(text: &str, application: ApplicationId, rules: &EventRules) -> Result<Parcel, Problem> {
+    let event = match draft(text) {
+        Ok(draft) => draft
+            .validate(rules)
+            .map_err(|invalid| alone(invalid, rules))?,
+        Err(error) if error.classify() == Category::Data => {
+            let (code, errors) = whole_event(
+                Code::InvalidEvent,
+                format!("Not an event: {}.", plain(&error)),
+            );
+            return Err(Problem::invalid(code, &errors));
+        }
+        Err(error) => return Err(Problem::malformed(&error, text)),
+    };
+    let mut batch = Batch::new(application);
+    batch.push(&event);
+    Ok(Parcel::One {
+        batch,
+        id: event.client_made_id(application),
+    })
+}
+
+/// An event that was sent alone and is too large is answered as a request that is too large.
+fn alone(invalid: InvalidEvent, rules: &EventRules) -> Problem {
+    let problem = Problem::invalid(invalid.code.into(), &invalid.errors);
+    match invalid.code {
+        InvalidCode::TooLarge => problem
+            .status(StatusCode::PAYLOAD_TOO_LARGE)
+            .limit(rules.event_max_bytes),
+        InvalidCode::TooDeep => problem.limit(rules.depth_max),
+        InvalidCode::InvalidEvent | InvalidCode::FutureTimestamp => problem,
+    }
+}
+
+fn many<'a>(
+    application: ApplicationId,
+    lines: Vec<usize>,
+    judged: impl Iterator<Item = Result<Event<'a>, (Code, FieldErrors)>>,
+) -> Parcel {
+    let mut batch = Batch::new(application);
+    let mut items = Vec::new();
+    let mut refused = Vec::new();
+    for (index, event) in judged.enumerate() {
+        match event {
+            Ok(event) => {
+                batch.push(&event);
+                items.push(index);
+            }
+            Err((code, errors)) => refused.push(Refused {
+                index,
+                line: lines.get(index).copied(),
+                code,
+                errors,
+            }),
+        }
+    }
+    Parcel::Many {
+        batch,
+        items,
+        lines,
+        refused,
+    }
+}
+
+fn judge<'a>(text: &'a str, rules: &EventRules) -> Result<Event<'a>, (Code, FieldErrors)> {
+    let draft = draft(text).map_err(|error| match error.classify() {
+        Category::Data => whole_event(
+            Code::InvalidEvent,
+            format!("Not an event: {}.", plain(&error)),
+        ),
+        Category::Io | Category::Syntax | Category::Eof => whole_event(
+            Code::MalformedJson,
+            format!(
+                "Malformed JSON at column {}: {}.",
+                error.column(),
+                plain(&error)
+            ),
+        ),
+    })?;
+    draft
+        .validate(rules)
+        .map_err(|invalid| (invalid.code.into(), invalid.errors))
+}
+
+/// What is wrong with an event as a whole stands under this name.
+fn whole_event(code: Code, message: String) -> (Code, FieldErrors) {
+    (
+        code,
+        FieldErrors::from([("event".to_owned(), vec![message])]),
+    )
+}
+
+fn rules(settings: &Settings) -> EventRules {
+    EventRules {
+        now: eye_log::now(),
+        future_tolerance: i64::try_from(settings.future_tolerance.as_micros()).unwrap_or(i64::MAX),
+        default_offset_seconds: settings.default_timezone,
+        event_max_bytes: settings.event_max_bytes,
+        depth_max: settings.depth_max,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const GOOD: &str = r#"{"session_id":"e2085be5-9137-4e4e-80b5-f1ffddc25423","category":"c","name":"n","timestamp":"2021-01-01 00:00:00","data":{"a":1}}"#;
+
+    fn open_lines(body: &[u8]) -> (usize, Vec<(usize, Option<usize>, Code)>) {
+        let parcel = open(
+            body,
+            MediaType::Ndjson,
+            ApplicationId(0),
+            &Settings::new("x"),
+        )
+        .unwrap();
+        let Parcel::Many { batch, refused, .. } = parcel else {
+            panic!()
+        };
+        (
+            batch.len(),
+            refused
+                .iter()
+                .map(|refused| (refused.index, refused.line, refused.code))
+                .collect(),
+        )
+    }
+
+    #[test]
+    fn bad_lines_are_refused_by_themselves() {
+        let deep = GOOD.replace("1}", &format!("{}{}}}", "[".repeat(70), "]".repeat(70)));
+        let large = GOOD.replace("1}", &format!("\"{}\"}}", "x".repeat(300_000)));
+        let future = GOOD.replace("2021", "9021");
+        let mut body =
+            format!("{GOOD}\n\n{{\"a\":\n{deep}\r\n{large}\n{future}\n[]\n").into_bytes();
+        body.extend_from_slice(b"\"\xff\"\n");
+        body.extend_from_slice(GOOD.as_bytes());
+        assert_eq!(
+            open_lines(&body),
+            (
+                2,
+                vec![
+                    (1, Some(3), Code::MalformedJson),
+                    (2, Some(4), Code::TooDeep),
+                    (3, Some(5), Code::TooLarge),
+                    (4, Some(6), Code::FutureTimestamp),
+                    (5, Some(7), Code::InvalidEvent),
+                    (6, Some(8), Code::MalformedJson),
+                ]
+            )
+        );
+    }
+
+    #[test]
+    fn an_event_alone_that_is_too_large_is_413_with_the_limit() {
+        let large = GOOD.replace("1}", &format!("\"{}\"}}", "x".repeat(300_000)));
+        let refused = open(
+            large.as_bytes(),
+            MediaType::Json,
+            ApplicationId(0),
+            &Settings::new("x"),
+        )
+        .err()
+        .unwrap();
+        let body: serde_json::Value = serde_json::from_slice(&refused.body("")).unwrap();
+        assert_eq!(
+            (&body["status"], &body["code"], &body["limit"]),
+            (&413.into(), &"too_large".into(), &262_144.into())
+        );
+    }
+
+    #[test]
+    fn an_array_of_one_is_many() {
+        let body = format!("[{GOOD}]");
+        let parcel = open(
+            body.as_bytes(),
+            MediaType::Json,
+            ApplicationId(0),
+            &Settings::new("x"),
+        )
+        .unwrap();
+        assert!(matches!(parcel, Parcel::Many { .. }));
+        let parcel = open(
+            GOOD.as_bytes(),
+            MediaType::Json,
+            ApplicationId(0),
+            &Settings::new("x"),
+        )
+        .unwrap();
+        assert!(matches!(parcel, Parcel::One { .. }));
+    }
+}

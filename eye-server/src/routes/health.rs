@@ -1,0 +1,60 @@
+//! `/health/live` and `/health/ready`: whether it runs, and whether it can be used. No token.
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use eye_log::LogHealth;
+use serde_json::json;
+
+use crate::routes::json as answer;
+use crate::state::AppState;
+
+/// Answers `GET /health/live`: 200 as long as it answers at all.
+pub(crate) async fn live() -> Response {
+    answer(StatusCode::OK, "{\"live\":true}")
+}
+
+/// Answers `GET /health/ready`: 503 where sending fails until somebody does something. A full disk is 200, since
+/// reading goes on and sending resumes by itself.
+pub(crate) async fn ready(State(state): State<AppState>) -> Response {
+    let (ready, name, detail) = condition(&state);
+    let indexed_through = state.index().indexed_through();
+    let durable_end = state.reader().durable_end();
+    let body = json!({
+        "ready": ready, "state": name, "lag": durable_end.saturating_sub(indexed_through),
+        "indexed_through": indexed_through, "durable_end": durable_end, "detail": detail,
+    });
+    let status = if ready {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    answer(status, body.to_string())
+}
+
+/// Returns whether the service can be used, the name of its condition, and what to do.
+pub(crate) fn condition(state: &AppState) -> (bool, &'static str, String) {
+    match state.log().health() {
+        LogHealth::Poisoned(cause) => (
+            false,
+            "poisoned",
+            format!("A write failed: {cause}. Nothing is taken until a restart; reading goes on."),
+        ),
+        LogHealth::DiskFull => (
+            true,
+            "disk_full",
+            "There is no room on the disk. Sending resumes by itself; reading goes on.".to_owned(),
+        ),
+        LogHealth::Ok if state.is_stopping() => {
+            (false, "recovering", "The service is stopping.".to_owned())
+        }
+        LogHealth::Ok => match state.index().status().trouble {
+            Some(trouble) => (
+                true,
+                "damaged",
+                format!("The index does not go on: {trouble}. Reading says `exact: false`."),
+            ),
+            None => (true, "ok", String::new()),
+        },
+    }
+}

@@ -1,0 +1,127 @@
+//! What every request shares: the settings, the log, the index, and the bounds on what runs at once.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use eye_index::Index;
+use eye_log::{Log, Offset, Reader};
+use tokio::sync::Semaphore;
+use uuid::Uuid;
+
+use crate::auth;
+use crate::config::Settings;
+use crate::ingest::Memory;
+
+/// How many large bodies are decompressed or judged at once, off the threads that serve connections.
+const LARGE_BODIES_AT_ONCE: usize = 4;
+
+/// Hands a request what it needs; cheap to clone.
+#[derive(Clone)]
+pub(crate) struct AppState {
+    shared: Arc<Shared>,
+    owner: bool,
+}
+
+struct Shared {
+    settings: Settings,
+    log: Log,
+    reader: Reader,
+    index: Index,
+    store_id: Uuid,
+    admin_hash: Option<[u8; 32]>,
+    memory: Memory,
+    queries: Arc<Semaphore>,
+    large_bodies: Arc<Semaphore>,
+    started_at: i64,
+    stopping: AtomicBool,
+}
+
+impl AppState {
+    /// Puts together what an open store needs to be served.
+    pub(crate) fn new(settings: Settings, log: Log, index: Index) -> Self {
+        let shared = Shared {
+            reader: log.reader(),
+            store_id: log.store_id(),
+            admin_hash: settings.admin_token.as_deref().map(auth::hash),
+            memory: Memory::new(settings.memory_for_requests),
+            queries: Arc::new(Semaphore::new(settings.queries_max.max(1))),
+            large_bodies: Arc::new(Semaphore::new(LARGE_BODIES_AT_ONCE)),
+            started_at: eye_log::now(),
+            stopping: AtomicBool::new(false),
+            settings,
+            log,
+            index,
+        };
+        Self {
+            shared: Arc::new(shared),
+            owner: false,
+        }
+    }
+
+    /// Returns the same state for requests of the folder's owner.
+    pub(crate) fn as_owner(&self) -> Self {
+        Self {
+            shared: Arc::clone(&self.shared),
+            owner: true,
+        }
+    }
+
+    pub(crate) fn is_owner(&self) -> bool {
+        self.owner
+    }
+
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.shared.settings
+    }
+
+    pub(crate) fn log(&self) -> &Log {
+        &self.shared.log
+    }
+
+    pub(crate) fn reader(&self) -> &Reader {
+        &self.shared.reader
+    }
+
+    pub(crate) fn index(&self) -> &Index {
+        &self.shared.index
+    }
+
+    pub(crate) fn store_id(&self) -> Uuid {
+        self.shared.store_id
+    }
+
+    pub(crate) fn admin_hash(&self) -> Option<&[u8; 32]> {
+        self.shared.admin_hash.as_ref()
+    }
+
+    pub(crate) fn memory(&self) -> &Memory {
+        &self.shared.memory
+    }
+
+    pub(crate) fn queries(&self) -> &Arc<Semaphore> {
+        &self.shared.queries
+    }
+
+    pub(crate) fn large_bodies(&self) -> &Arc<Semaphore> {
+        &self.shared.large_bodies
+    }
+
+    pub(crate) fn started_at(&self) -> i64 {
+        self.shared.started_at
+    }
+
+    /// Returns whether the service is stopping; new events are refused then.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.shared.stopping.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_stopping(&self) {
+        self.shared.stopping.store(true, Ordering::Relaxed);
+    }
+
+    /// Returns how many records the index is behind the log.
+    pub(crate) fn lag(&self) -> Offset {
+        let end = self.reader().durable_end();
+        end.saturating_sub(self.index().indexed_through())
+    }
+}

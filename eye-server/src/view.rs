@@ -1,0 +1,191 @@
+//! What a read sees: the state up to an offset, how far the index is, and whether that is everything.
+//!
+//! What must stay true: the durable end is taken before anything else, so that a read sees every event acknowledged
+//! before it began, or says `exact: false`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use eye_log::{Offset, ReadError, StoredEvent};
+
+use crate::error::{Code, Problem};
+use crate::parameters::Parameters;
+use crate::state::AppState;
+use crate::wire::{write_event, write_number, write_string};
+
+/// What a read was asked to see.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wanted {
+    /// The durable end when the request came.
+    end: Offset,
+    /// The offset asked for, if any; never beyond `end`.
+    as_of: Option<Offset>,
+    /// How long to wait for the index.
+    patience: Duration,
+}
+
+impl Wanted {
+    /// Reads `as_of` and `stale`.
+    pub(crate) fn of(state: &AppState, parameters: &Parameters) -> Result<Self, Problem> {
+        let end = state.reader().durable_end();
+        let as_of = parameters.offset("as_of")?;
+        if as_of.is_some_and(|as_of| as_of > end) {
+            return Err(Problem::parameter(
+                "as_of",
+                format!("lies beyond the end of the log, which is {end}."),
+            ));
+        }
+        let patience = if parameters.stale()? {
+            Duration::ZERO
+        } else {
+            state.settings().read_wait
+        };
+        Ok(Self {
+            end,
+            as_of,
+            patience,
+        })
+    }
+
+    /// Returns one past the last record that may be shown, for reads that need no index to find it.
+    pub(crate) fn bound(self) -> Offset {
+        self.as_of.unwrap_or(self.end)
+    }
+
+    /// Waits for the index, if need be.
+    fn view(self, state: &AppState) -> View {
+        let wanted = self.bound();
+        let mut through = state.index().indexed_through();
+        if through < wanted && !self.patience.is_zero() {
+            through = state.index().wait_for(wanted, self.patience);
+        }
+        let exact = through >= wanted;
+        let as_of = if exact {
+            wanted
+        } else {
+            self.as_of.unwrap_or(through)
+        };
+        View {
+            as_of,
+            through,
+            exact,
+        }
+    }
+}
+
+/// What a read sees.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct View {
+    /// One past the last record it may show.
+    pub(crate) as_of: Offset,
+    /// One past the last record the index had when it was asked.
+    pub(crate) through: Offset,
+    /// Whether it saw everything below `as_of`, and everything acknowledged before it began.
+    pub(crate) exact: bool,
+}
+
+impl View {
+    /// Appends `,"next":…,"as_of":…,"indexed_through":…,"exact":…`.
+    pub(crate) fn write_frame(&self, out: &mut Vec<u8>, next: Option<&str>) {
+        out.extend_from_slice(b",\"next\":");
+        match next {
+            Some(next) => write_string(out, next),
+            None => out.extend_from_slice(b"null"),
+        }
+        out.extend_from_slice(b",\"as_of\":");
+        write_number(out, self.as_of);
+        out.extend_from_slice(b",\"indexed_through\":");
+        write_number(out, self.through);
+        out.extend_from_slice(if self.exact {
+            b",\"exact\":true"
+        } else {
+            b",\"exact\":false"
+        });
+    }
+}
+
+/// Runs blocking work that reads: after the index has caught up, on a bounded number of threads, within the deadline.
+pub(crate) async fn read<T: Send + 'static>(
+    state: &AppState,
+    wanted: Wanted,
+    work: impl FnOnce(&AppState, View) -> Result<T, Problem> + Send + 'static,
+) -> Result<T, Problem> {
+    let inner = state.clone();
+    run(state, move || {
+        let view = wanted.view(&inner);
+        work(&inner, view)
+    })
+    .await
+}
+
+/// Runs blocking work on a bounded number of threads, within the deadline.
+pub(crate) async fn run<T: Send + 'static>(
+    state: &AppState,
+    work: impl FnOnce() -> Result<T, Problem> + Send + 'static,
+) -> Result<T, Problem> {
+    let deadline = tokio::time::Instant::now() + state.settings().query_deadline;
+    let permit =
+        tokio::time::timeout_at(deadline, Arc::clone(state.queries()).acquire_owned()).await;
+    let Ok(Ok(permit)) = permit else {
+        return Err(
+            Problem::new(Code::Overloaded, "Too many queries are running.")
+                .detail("Ask again a little later.")
+                .retry_after(1),
+        );
+    };
+    let working = tokio::task::spawn_blocking(move || {
+        // Held until the work is over, even where nobody waits for it any more.
+        let _permit = permit;
+        work()
+    });
+    match tokio::time::timeout_at(deadline, working).await {
+        Ok(Ok(done)) => done,
+        Ok(Err(error)) => {
+            tracing::error!(%error, "a query stopped");
+            Err(Problem::new(
+                Code::Damaged,
+                "The query stopped on a mistake of this service.",
+            )
+            .detail("Its log says more; please report it."))
+        }
+        Err(_) => Err(Problem::query_timeout()),
+    }
+}
+
+/// Appends the events at these offsets, with commas between; offsets that hold no event any more are left out.
+pub(crate) fn write_events(
+    out: &mut Vec<u8>,
+    state: &AppState,
+    offsets: &[Offset],
+) -> Result<(), ReadError> {
+    let registry = state.log().registry();
+    let mut first = true;
+    for event in state.reader().read_many(offsets)?.iter().flatten() {
+        if !first {
+            out.push(b',');
+        }
+        first = false;
+        write_event(
+            out,
+            event,
+            registry
+                .application(event.application)
+                .map_or("", |application| &application.name),
+        );
+    }
+    Ok(())
+}
+
+/// Returns one event as JSON.
+pub(crate) fn event_json(state: &AppState, event: &StoredEvent) -> Vec<u8> {
+    let registry = state.log().registry();
+    let mut out = Vec::with_capacity(event.data.len() + 400);
+    write_event(
+        &mut out,
+        event,
+        registry
+            .application(event.application)
+            .map_or("", |application| &application.name),
+    );
+    out
+}

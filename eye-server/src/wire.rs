@@ -1,0 +1,18 @@
+//! The JSON shapes of the API: drafts in, events out.
+//!
+//! What must stay true: `data` is never parsed into a tree nor written anew; it goes out as the text it came as.
+
+mod body;
+mod draft;
+mod encoding;
+mod event;
+mod media_type;
+mod object;
+
+pub(crate) use body::{Pieces, pieces, text_of};
+pub(crate) use draft::draft;
+pub(crate) use encoding::Encoding;
+pub use event::on_one_line;
+pub(crate) use event::{write_event, write_number, write_string, write_time, write_uuid};
+pub(crate) use media_type::MediaType;
+pub(crate) use object::Object;
