@@ -38,12 +38,12 @@ pub struct VerifyReport {
     /// Bytes at the end that belong to a write that was never acknowledged, or is going on.
     pub torn_tail_bytes: u64,
     /// What is damaged; empty in a sound log.
-    pub damage: Vec<FoundDamage>,
+    pub damage: Vec<DamageReport>,
 }
 
 /// One damaged place.
 #[derive(Debug, Clone, Serialize)]
-pub struct FoundDamage {
+pub struct DamageReport {
     /// The file, within the log's folder.
     pub file: String,
     /// The byte where it begins.
@@ -56,7 +56,7 @@ pub struct FoundDamage {
     pub what: String,
 }
 
-impl From<Damage> for FoundDamage {
+impl From<Damage> for DamageReport {
     fn from(damage: Damage) -> Self {
         let Damage {
             file,
@@ -76,7 +76,7 @@ impl From<Damage> for FoundDamage {
 }
 
 /// A log in figures.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Default, Serialize)]
 pub struct LogStats {
     /// The store's id; `None` in an empty folder.
     pub store_id: Option<Uuid>,
@@ -85,7 +85,7 @@ pub struct LogStats {
 }
 
 /// A segment in figures.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Default, Serialize)]
 pub struct SegmentStats {
     /// The file's name.
     pub file: String,

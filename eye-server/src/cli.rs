@@ -1,0 +1,256 @@
+//! The command line: what can be typed, and the way from a command to its exit status.
+//!
+//! Answers go to standard output, everything said about the work (progress, hints, errors) to standard error.
+
+mod app;
+mod caret;
+mod figures;
+mod log;
+mod progress;
+mod search;
+mod send;
+mod serve;
+mod table;
+mod token;
+
+use crate::client::{Client, ClientError, MissingFolder, Target};
+use clap::{
+    Args, CommandFactory, Parser, Subcommand,
+    builder::{OsStringValueParser, TypedValueParser},
+};
+use std::{
+    ffi::OsString,
+    fmt,
+    io::{self, Write},
+    path::PathBuf,
+    process::ExitCode,
+};
+
+const DATA: &str = "./eye-data";
+
+const EXAMPLES: &str = "\
+Examples:
+  eye serve                                     the service on ./eye-data, at 127.0.0.1:8001
+  eye app create shop                           registers an application, prints its token once
+  eye send events.ndjson.zst --app shop         sends a file; the same command resumes it
+  eye search 'category:page AND data.ms>500'    the latest matching events
+  eye search checkout --all | jq .data          every match as NDJSON
+  eye log verify                                reads every byte of the log
+
+Where a server runs on the folder, commands talk to it; where none runs, they work on the folder itself.
+Exit status: 0 done, 1 the answer is no, 2 wrong usage, 3 failed.";
+
+/// An event store: validated events in, answers out.
+#[derive(Debug, Parser)]
+#[command(name = "eye", version, after_help = EXAMPLES, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+/// Holds the options of every command.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Where")]
+pub(crate) struct Common {
+    /// The data folder
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        env = "EYE_DATA",
+        default_value = DATA,
+        value_parser = OsStringValueParser::new().map(folder)
+    )]
+    data: PathBuf,
+    /// A running server instead of a folder, e.g. http://127.0.0.1:8001
+    #[arg(long, global = true, value_name = "URL")]
+    server: Option<String>,
+    /// The token to use; not needed on a folder of your own
+    #[arg(
+        long,
+        global = true,
+        value_name = "T",
+        env = "EYE_TOKEN",
+        hide_env_values = true
+    )]
+    token: Option<String>,
+    /// Answer in JSON
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Serve(serve::ServeArgs),
+    #[command(subcommand)]
+    App(app::AppCommand),
+    #[command(subcommand)]
+    Token(token::TokenCommand),
+    Send(send::SendArgs),
+    Search(search::SearchArgs),
+    #[command(subcommand)]
+    Log(log::LogCommand),
+}
+
+/// Reads the command line; help, the version and wrong usage end the process here.
+pub(crate) fn read() -> Cli {
+    let mut cli = Cli::parse();
+    // `EYE_TOKEN=` in a script or a unit file means that there is none.
+    let given = |text: &String| !text.trim().is_empty();
+    cli.common.token = cli.common.token.filter(given);
+    cli.common.server = cli.common.server.filter(given);
+    cli
+}
+
+impl Cli {
+    /// Returns how much is logged unless `EYE_LOG` says otherwise.
+    pub(crate) fn log_level(&self) -> &'static str {
+        match self.command {
+            Some(Command::Serve(_)) => "info",
+            _ => "warn",
+        }
+    }
+}
+
+/// Returns the data folder; an empty `EYE_DATA` means that none is named.
+fn folder(text: OsString) -> PathBuf {
+    PathBuf::from(if text.is_empty() { DATA.into() } else { text })
+}
+
+/// Runs the command and says with the exit status what came of it.
+pub(crate) fn run(cli: Cli) -> ExitCode {
+    let Some(command) = cli.command else {
+        // A closed standard output is no reason to complain about help nobody reads.
+        let _ = Cli::command().print_help();
+        return ExitCode::SUCCESS;
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            note(&format!("eye: cannot start: {error}"));
+            return ExitCode::from(3);
+        }
+    };
+    let common = cli.common;
+    let result = runtime.block_on(async {
+        match command {
+            Command::Serve(args) => serve::run(&args, &common).await,
+            Command::App(command) => app::run(&command, &common).await,
+            Command::Token(command) => token::run(&command, &common).await,
+            Command::Send(args) => send::run(&args, &common).await,
+            Command::Search(args) => search::run(&args, &common).await,
+            Command::Log(command) => log::run(&command, &common),
+        }
+    });
+    // A thread that waits for standard input would hold up the end for ever.
+    runtime.shutdown_background();
+    match result {
+        Ok(Outcome::Done) | Err(Failure::ReaderGone) => ExitCode::SUCCESS,
+        Ok(Outcome::No) => ExitCode::from(1),
+        Err(Failure::Usage(text)) => {
+            note(&format!("eye: {text}"));
+            ExitCode::from(2)
+        }
+        Err(Failure::Failed(text)) => {
+            note(&format!("eye: {text}"));
+            ExitCode::from(3)
+        }
+    }
+}
+
+/// Says how a command ended that could do its work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Done,
+    /// The work is done and the answer is no: damage found, lines refused, nothing matched.
+    No,
+}
+
+/// Says why a command could not do its work.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    Usage(String),
+    Failed(String),
+    /// Whoever read standard output has gone (`eye search … | head`): an end, not an error.
+    ReaderGone,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::Usage(text) | Failure::Failed(text) => f.write_str(text),
+            Failure::ReaderGone => f.write_str("nobody reads the output any more"),
+        }
+    }
+}
+
+impl From<ClientError> for Failure {
+    fn from(error: ClientError) -> Self {
+        match &error {
+            ClientError::Usage(text) => Failure::Usage(text.clone()),
+            ClientError::Refused(problem) if problem.http_status.as_u16() == 400 => {
+                Failure::Usage(error.to_string())
+            }
+            _ => Failure::Failed(error.to_string()),
+        }
+    }
+}
+
+/// Wraps a failed write to standard output.
+fn unprinted(error: io::Error) -> Failure {
+    match error.kind() {
+        io::ErrorKind::BrokenPipe => Failure::ReaderGone,
+        _ => Failure::Failed(format!("cannot write to standard output: {error}")),
+    }
+}
+
+/// Prints one answer, with a line feed, to standard output.
+fn print(text: &str) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())
+        .and_then(|()| out.write_all(b"\n"))
+        .and_then(|()| out.flush())
+        .map_err(unprinted)
+}
+
+/// Says something to the person, on standard error; if nobody can hear it, that is no error.
+fn note(text: &str) {
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
+impl Common {
+    async fn client(&self, missing_folder: MissingFolder) -> Result<Client, Failure> {
+        let target = Target {
+            data: self.data.clone(),
+            server: self.server.clone(),
+            token: self.token.clone(),
+            missing_folder,
+        };
+        Ok(Client::open(&target).await?)
+    }
+
+    /// Refuses `--server` where only a folder will do.
+    fn folder_only(&self, command: &str) -> Result<(), Failure> {
+        match &self.server {
+            Some(_) => Err(Failure::Usage(format!(
+                "`eye {command}` works on a folder (--data), not over --server"
+            ))),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,191 @@
+//! `eye app`: applications.
+
+use super::{
+    Common, Failure, Outcome, print,
+    table::{Align, Table},
+};
+use crate::client::{Client, MissingFolder, encoded};
+use axum::http::Method;
+use chrono::{SecondsFormat, Utc};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+/// Register, list, disable and enable applications
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum AppCommand {
+    /// Register an application and print its token, once
+    #[command(after_help = "Example:\n  eye app create shop")]
+    Create {
+        /// A name of 1 to 100 characters, never changed later
+        name: String,
+    },
+    /// List the applications
+    List,
+    /// Stop accepting an application's tokens; its events stay
+    Disable { name: String },
+    /// Accept a disabled application's tokens again
+    Enable { name: String },
+}
+
+pub(crate) async fn run(command: &AppCommand, common: &Common) -> Result<Outcome, Failure> {
+    let missing = match command {
+        AppCommand::Create { .. } => MissingFolder::Make,
+        _ => MissingFolder::Refuse,
+    };
+    let client = common.client(missing).await?;
+    let result = match command {
+        AppCommand::Create { name } => create(&client, name, common).await,
+        AppCommand::List => list(&client, common).await,
+        AppCommand::Disable { name } => set_active(&client, name, false, common).await,
+        AppCommand::Enable { name } => set_active(&client, name, true, common).await,
+    };
+    client.close().await;
+    result.map(|()| Outcome::Done)
+}
+
+async fn create(client: &Client, name: &str, common: &Common) -> Result<(), Failure> {
+    let body = json!({ "name": name });
+    let created: Value = client
+        .call(Method::POST, "/applications", Some(&body))
+        .await?
+        .json()?;
+    if common.json {
+        return print(&created.to_string());
+    }
+    let token = created["token"].as_str().unwrap_or_default();
+    let name = created["name"].as_str().unwrap_or(name);
+    print(&format!(
+        "application  {name}\ntoken        {token}\n\nThe token is shown only now. Try it, with the server running:\n\n{}",
+        curl_line(&address(common), token)
+    ))
+}
+
+/// Returns a line that stores one event when pasted into a shell.
+fn curl_line(address: &str, token: &str) -> String {
+    let event = json!({
+        "session_id": Uuid::new_v4(),
+        "category": "demo",
+        "name": "hello",
+        "data": {"from": "curl"},
+        "timestamp": Utc::now().to_rfc3339_opts(SecondsFormat::Secs, true),
+    });
+    format!(
+        "curl -sS {address}/events -H 'Authorization: Token {token}' -H 'Content-Type: application/json' \\\n  -d '{event}'"
+    )
+}
+
+fn address(common: &Common) -> String {
+    if let Some(server) = &common.server {
+        return server.trim_end_matches('/').to_owned();
+    }
+    let listen = eye_server::Settings::load(&common.data)
+        .map(|settings| settings.listen)
+        .unwrap_or_default();
+    // What listens everywhere, or on a port picked at start, is best guessed at the default.
+    match listen.rsplit_once(':') {
+        Some(("0.0.0.0" | "[::]" | "", port)) if port != "0" => format!("http://127.0.0.1:{port}"),
+        Some((_, port)) if port != "0" => format!("http://{listen}"),
+        _ => "http://127.0.0.1:8001".to_owned(),
+    }
+}
+
+async fn list(client: &Client, common: &Common) -> Result<(), Failure> {
+    let applications = client.list("/applications", "applications").await?;
+    if common.json {
+        return print(&json!({ "applications": applications }).to_string());
+    }
+    let mut table = Table::new(&[
+        ("application", Align::Left),
+        ("state", Align::Left),
+        ("events", Align::Right),
+        ("sessions", Align::Right),
+        ("last event", Align::Left),
+        ("created", Align::Left),
+    ]);
+    for application in &applications {
+        let text = |key: &str| application[key].as_str().unwrap_or("-").to_owned();
+        let number = |key: &str| {
+            application[key]
+                .as_u64()
+                .map_or_else(|| "-".to_owned(), super::figures::count)
+        };
+        let state = if application["active"] == json!(false) {
+            "disabled"
+        } else {
+            "active"
+        };
+        table.push([
+            text("name"),
+            state.to_owned(),
+            number("events"),
+            number("sessions"),
+            text("last"),
+            text("created_at"),
+        ]);
+    }
+    if applications.is_empty() {
+        super::note("no applications yet; `eye app create NAME` registers one");
+    }
+    table.print()
+}
+
+async fn set_active(
+    client: &Client,
+    name: &str,
+    active: bool,
+    common: &Common,
+) -> Result<(), Failure> {
+    let path = format!("/applications/{}", encoded(name));
+    let answer = client
+        .call(Method::PATCH, &path, Some(&json!({ "active": active })))
+        .await?;
+    if common.json {
+        let changed: Value = answer
+            .json()
+            .unwrap_or_else(|_| json!({ "name": name, "active": active }));
+        return print(&changed.to_string());
+    }
+    print(&format!(
+        "{name} is {}",
+        if active {
+            "enabled"
+        } else {
+            "disabled: its tokens are refused, its events stay"
+        }
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use axum::{Json, Router, routing::get};
+
+    #[test]
+    fn the_curl_line_holds_a_whole_event() {
+        let line = curl_line("http://127.0.0.1:8001", "eye_s_x");
+        let body = line.split_once("-d '").unwrap().1.trim_end_matches('\'');
+        let event: Value = serde_json::from_str(body).unwrap();
+        assert_eq!(event.as_object().unwrap().len(), 5);
+        assert!(line.contains("Token eye_s_x"));
+    }
+
+    #[tokio::test]
+    async fn a_list_is_read_through_all_its_pages() {
+        let router = Router::new().route(
+            "/applications",
+            get(|uri: axum::http::Uri| async move {
+                Json(match uri.query() {
+                    None => json!({"applications": [{"name": "a"}], "next": "c d"}),
+                    Some("cursor=c%20d") => json!({"applications": [{"name": "b"}], "next": null}),
+                    Some(other) => panic!("asked for {other}"),
+                })
+            }),
+        );
+        let rows = Client::of_router(router)
+            .list("/applications", "applications")
+            .await
+            .unwrap();
+        assert_eq!(rows, [json!({"name": "a"}), json!({"name": "b"})]);
+    }
+}

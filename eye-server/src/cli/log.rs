@@ -1,0 +1,297 @@
+//! `eye log`: the log's files, read without locking, changing or serving anything.
+
+use super::{
+    Common, Failure, Outcome, figures, note, print,
+    progress::Progress,
+    table::{Align, Table},
+};
+use crate::client::{MissingFolder, require_folder};
+use chrono::{DateTime, SecondsFormat};
+use eye_log::verify::{LogStats, SegmentStats, VerifyReport, stats, verify};
+use serde_json::{Value, json};
+use std::{io, path::Path};
+
+/// Look at the log's files: works beside a running server and on a copy, and writes nothing
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum LogCommand {
+    /// Read every byte and check it; exit status 1 if anything is damaged
+    #[command(
+        after_help = "Examples:\n  eye log verify\n  eye log verify --data /backup/eye --json"
+    )]
+    Verify,
+    /// Segments, events, bytes and time ranges
+    Stats,
+}
+
+pub(crate) fn run(command: &LogCommand, common: &Common) -> Result<Outcome, Failure> {
+    let name = match command {
+        LogCommand::Verify => "log verify",
+        LogCommand::Stats => "log stats",
+    };
+    common.folder_only(name)?;
+    require_folder(&common.data, MissingFolder::Refuse)?;
+    let folder = common.data.join("log");
+    if !folder.is_dir() {
+        return Err(Failure::Failed(format!(
+            "{} holds no log: there is no folder log in it",
+            common.data.display()
+        )));
+    }
+    let unread =
+        |error: io::Error| Failure::Failed(format!("cannot read {}: {error}", folder.display()));
+    match command {
+        LogCommand::Verify => {
+            let mut progress = Progress::new("verifying", 0);
+            let report = verify(&folder, &mut |done, of| progress.tick(done, Some(of), None))
+                .map_err(unread)?;
+            progress.clear();
+            let ok = report.damage.is_empty();
+            print(&if common.json {
+                verified_json(&report).to_string()
+            } else {
+                verified_text(&report)
+            })?;
+            Ok(if ok { Outcome::Done } else { Outcome::No })
+        }
+        LogCommand::Stats => {
+            let stats = stats(&folder).map_err(unread)?;
+            if common.json {
+                print(&stats_json(&stats).to_string())?;
+            } else {
+                print_stats(&stats, &folder)?;
+            }
+            Ok(Outcome::Done)
+        }
+    }
+}
+
+fn verified_json(report: &VerifyReport) -> Value {
+    let damage: Vec<Value> = report
+        .damage
+        .iter()
+        .map(|damage| {
+            json!({
+                "file": damage.file,
+                "position": damage.position,
+                "first_offset": damage.first_offset,
+                "last_offset": damage.last_offset,
+                "what": damage.what,
+            })
+        })
+        .collect();
+    json!({
+        "ok": report.damage.is_empty(),
+        "segments": report.segments,
+        "events": report.events,
+        "records": report.records,
+        "bytes": report.bytes,
+        "end": report.end,
+        "torn_tail_bytes": report.torn_tail_bytes,
+        "damage": damage,
+    })
+}
+
+fn verified_text(report: &VerifyReport) -> String {
+    let mut lines = Vec::new();
+    for damage in &report.damage {
+        let lost = match damage.last_offset {
+            Some(last) if last == damage.first_offset => format!("offset {last}"),
+            Some(last) => format!("offsets {} to {last}", damage.first_offset),
+            None => format!("offsets from {} on", damage.first_offset),
+        };
+        lines.push(format!(
+            "{}, byte {}: {} ({lost})",
+            damage.file, damage.position, damage.what
+        ));
+    }
+    if report.torn_tail_bytes > 0 {
+        lines.push(format!(
+            "{} at the end were never acknowledged whole; the next start cuts them off: no damage",
+            figures::bytes(report.torn_tail_bytes)
+        ));
+    }
+    let read = format!(
+        "{} segments, {} records, {} events, {} read",
+        figures::count(report.segments as u64),
+        figures::count(report.records),
+        figures::count(report.events),
+        figures::bytes(report.bytes),
+    );
+    lines.push(match report.damage.len() {
+        0 => format!("ok: {read}"),
+        1 => format!("DAMAGED in 1 place: {read}"),
+        places => format!("DAMAGED in {places} places: {read}"),
+    });
+    lines.join("\n")
+}
+
+fn time(micros: Option<i64>) -> Option<String> {
+    let time = DateTime::from_timestamp_micros(micros?)?;
+    Some(time.to_rfc3339_opts(SecondsFormat::Micros, true))
+}
+
+/// Is what all segments hold together.
+struct Totals {
+    events: u64,
+    bytes: u64,
+    file_bytes: u64,
+    end: u64,
+    first_received_at: Option<i64>,
+    last_received_at: Option<i64>,
+}
+
+fn totals(segments: &[SegmentStats]) -> Totals {
+    Totals {
+        events: segments.iter().map(|segment| segment.events).sum(),
+        bytes: segments.iter().map(|segment| segment.bytes).sum(),
+        file_bytes: segments.iter().map(|segment| segment.file_bytes).sum(),
+        end: segments
+            .iter()
+            .map(|segment| segment.end)
+            .max()
+            .unwrap_or(0),
+        first_received_at: segments
+            .iter()
+            .filter_map(|segment| segment.first_received_at)
+            .min(),
+        last_received_at: segments
+            .iter()
+            .filter_map(|segment| segment.last_received_at)
+            .max(),
+    }
+}
+
+fn stats_json(stats: &LogStats) -> Value {
+    let segments: Vec<Value> = stats
+        .segments
+        .iter()
+        .map(|segment| {
+            json!({
+                "file": segment.file,
+                "base": segment.base,
+                "end": segment.end,
+                "bytes": segment.bytes,
+                "file_bytes": segment.file_bytes,
+                "events": segment.events,
+                "first_received_at": time(segment.first_received_at),
+                "last_received_at": time(segment.last_received_at),
+                "sealed": segment.sealed,
+            })
+        })
+        .collect();
+    let total = totals(&stats.segments);
+    json!({
+        "store": stats.store_id,
+        "segments": segments,
+        "events": total.events,
+        "bytes": total.bytes,
+        "file_bytes": total.file_bytes,
+        "end": total.end,
+        "first_received_at": time(total.first_received_at),
+        "last_received_at": time(total.last_received_at),
+    })
+}
+
+fn print_stats(stats: &LogStats, folder: &Path) -> Result<(), Failure> {
+    let mut table = Table::new(&[
+        ("segment", Align::Left),
+        ("offsets", Align::Right),
+        ("events", Align::Right),
+        ("in use", Align::Right),
+        ("on disk", Align::Right),
+        ("bytes/event", Align::Right),
+        ("state", Align::Left),
+        ("first received", Align::Left),
+        ("last received", Align::Left),
+    ]);
+    let per_event = |bytes: u64, events: u64| {
+        bytes
+            .checked_div(events)
+            .map_or_else(|| "-".to_owned(), figures::count)
+    };
+    let shown = |micros| time(micros).unwrap_or_else(|| "-".to_owned());
+    for segment in &stats.segments {
+        table.push([
+            segment.file.clone(),
+            format!("{}..{}", segment.base, segment.end),
+            figures::count(segment.events),
+            figures::bytes(segment.bytes),
+            figures::bytes(segment.file_bytes),
+            per_event(segment.bytes, segment.events),
+            if segment.sealed { "sealed" } else { "active" }.to_owned(),
+            shown(segment.first_received_at),
+            shown(segment.last_received_at),
+        ]);
+    }
+    let total = totals(&stats.segments);
+    table.push([
+        format!("{} in all", figures::count(stats.segments.len() as u64)),
+        format!("..{}", total.end),
+        figures::count(total.events),
+        figures::bytes(total.bytes),
+        figures::bytes(total.file_bytes),
+        per_event(total.bytes, total.events),
+        String::new(),
+        shown(total.first_received_at),
+        shown(total.last_received_at),
+    ]);
+    match stats.store_id {
+        Some(store) => note(&format!("store {store} in {}", folder.display())),
+        None => note(&format!("no segments in {}", folder.display())),
+    }
+    table.print()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use eye_log::verify::DamageReport as Damage;
+
+    #[test]
+    fn damage_is_named_with_its_place_and_what_is_lost() {
+        let damage = Damage {
+            file: "00000000000000000000.log".to_owned(),
+            position: 4096,
+            first_offset: 7,
+            last_offset: Some(9),
+            what: "checksum of the body".to_owned(),
+        };
+        let report = VerifyReport {
+            segments: 1,
+            events: 12,
+            damage: vec![damage],
+            ..VerifyReport::default()
+        };
+        let text = verified_text(&report);
+        assert!(text.starts_with(
+            "00000000000000000000.log, byte 4096: checksum of the body (offsets 7 to 9)\n"
+        ));
+        assert!(text.contains("DAMAGED in 1 place: 1 segments"), "{text}");
+        let json = verified_json(&report);
+        assert_eq!(json["ok"], false);
+        assert_eq!(json["damage"][0]["last_offset"], 9);
+    }
+
+    #[test]
+    fn totals_span_all_segments() {
+        let segment = |base, end, first| SegmentStats {
+            base,
+            end,
+            events: end - base,
+            bytes: 100,
+            first_received_at: Some(first),
+            last_received_at: Some(first + 5),
+            ..SegmentStats::default()
+        };
+        let stats = LogStats {
+            segments: vec![segment(0, 4, 1_000_000), segment(4, 9, 2_000_000)],
+            ..LogStats::default()
+        };
+        let json = stats_json(&stats);
+        assert_eq!(
+            (&json["events"], &json["end"], &json["bytes"]),
+            (&json!(9), &json!(9), &json!(200))
+        );
+        assert_eq!(json["first_received_at"], "1970-01-01T00:00:01.000000Z");
+    }
+}

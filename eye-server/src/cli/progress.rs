@@ -1,0 +1,152 @@
+//! How far a long piece of work is: one line that changes on a terminal, a line every five seconds elsewhere.
+
+use super::{
+    figures, note,
+    table::{cut, terminal_width},
+};
+use std::{
+    io::{self, IsTerminal, Write},
+    time::{Duration, Instant},
+};
+
+const ON_A_TERMINAL: Duration = Duration::from_millis(100);
+const ELSEWHERE: Duration = Duration::from_secs(5);
+
+/// Tells a person on standard error how far some work is.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    label: String,
+    terminal: bool,
+    started: Instant,
+    last_told: Instant,
+    /// Where this run began; what was done in an earlier one says nothing about the rate of this one.
+    first_done: u64,
+    line_is_open: bool,
+}
+
+impl Progress {
+    /// Starts the clock; `first_done` bytes were done before.
+    pub(crate) fn new(label: &str, first_done: u64) -> Self {
+        let now = Instant::now();
+        Progress {
+            label: label.to_owned(),
+            terminal: io::stderr().is_terminal(),
+            started: now,
+            last_told: now,
+            first_done,
+            line_is_open: false,
+        }
+    }
+
+    /// Tells of `done` bytes out of `total` (if it is known) and of a number of things done in this run, now and then.
+    pub(crate) fn tick(&mut self, done: u64, total: Option<u64>, things: Option<(u64, &str)>) {
+        let pause = if self.terminal {
+            ON_A_TERMINAL
+        } else {
+            ELSEWHERE
+        };
+        if self.last_told.elapsed() < pause {
+            return;
+        }
+        self.last_told = Instant::now();
+        let text = line(
+            &self.label,
+            done,
+            self.first_done,
+            total,
+            things,
+            self.started.elapsed(),
+        );
+        if self.terminal {
+            // A line that wraps could not be taken back.
+            let text = cut(&text, terminal_width().saturating_sub(1));
+            // Clears to the end of the line, since the text before may have been longer.
+            let _ = write!(io::stderr(), "\r{text}\x1b[K");
+            let _ = io::stderr().flush();
+            self.line_is_open = true;
+        } else {
+            note(&text);
+        }
+    }
+
+    /// Says something without breaking the line that changes.
+    pub(crate) fn note(&mut self, text: &str) {
+        self.clear();
+        note(text);
+    }
+
+    /// Takes the changing line away.
+    pub(crate) fn clear(&mut self) {
+        if std::mem::take(&mut self.line_is_open) {
+            let _ = write!(io::stderr(), "\r\x1b[K");
+            let _ = io::stderr().flush();
+        }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
+
+fn line(
+    label: &str,
+    done: u64,
+    first_done: u64,
+    total: Option<u64>,
+    things: Option<(u64, &str)>,
+    elapsed: Duration,
+) -> String {
+    let rate = figures::per_second(done.saturating_sub(first_done), elapsed);
+    let mut parts = vec![label.to_owned()];
+    match total {
+        Some(total) if total > 0 => {
+            let percent = u128::from(done.min(total)) * 100 / u128::from(total);
+            parts.push(format!("{percent:>3} % of {}", figures::bytes(total)));
+        }
+        _ => parts.push(figures::bytes(done)),
+    }
+    match things {
+        Some((number, name)) => {
+            let per_second = figures::count(figures::per_second(number, elapsed));
+            parts.push(format!("{} {name}, {per_second}/s", figures::count(number)));
+        }
+        None => parts.push(format!("{}/s", figures::bytes(rate))),
+    }
+    if let Some(left) = total
+        .map(|total| total.saturating_sub(done))
+        .filter(|_| rate > 0)
+    {
+        parts.push(format!(
+            "{} left",
+            figures::duration(Duration::from_secs(left / rate))
+        ));
+    }
+    parts.join("  ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rate_and_the_time_left_count_from_where_this_run_began() {
+        let ten_seconds = Duration::from_secs(10);
+        assert_eq!(
+            line(
+                "a.ndjson",
+                3_000_000,
+                2_000_000,
+                Some(4_000_000),
+                Some((5_000, "events")),
+                ten_seconds
+            ),
+            "a.ndjson   75 % of 3.8 MiB  5,000 events, 500/s  10s left"
+        );
+        assert_eq!(
+            line("stdin", 2048, 0, None, None, Duration::from_secs(1)),
+            "stdin  2.0 KiB  2.0 KiB/s"
+        );
+    }
+}

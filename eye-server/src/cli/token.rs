@@ -1,0 +1,191 @@
+//! `eye token`: tokens of applications, analysts and admins.
+
+use super::{
+    Common, Failure, Outcome, print,
+    table::{Align, Table},
+};
+use crate::client::{Client, MissingFolder, encoded};
+use axum::http::Method;
+use serde_json::{Value, json};
+
+/// Issue, list and revoke tokens
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum TokenCommand {
+    /// Issue a token and print it, once
+    #[command(
+        group(clap::ArgGroup::new("kind").required(true).args(["app", "analyst", "admin"])),
+        after_help = "Examples:\n  eye token create --app shop --scope write     safe to ship in a browser\n  \
+                      eye token create --app shop --scope write,read\n  eye token create --analyst"
+    )]
+    Create {
+        /// For this application
+        #[arg(long, value_name = "NAME")]
+        app: Option<String>,
+        /// What an application's token may do [default: write,read]
+        #[arg(
+            long,
+            value_delimiter = ',',
+            value_enum,
+            requires = "app",
+            value_name = "write,read"
+        )]
+        scope: Vec<Scope>,
+        /// May read everything of every application
+        #[arg(long)]
+        analyst: bool,
+        /// May do everything
+        #[arg(long)]
+        admin: bool,
+    },
+    /// List the tokens, without their secrets
+    List {
+        /// Only those of this application
+        #[arg(long, value_name = "NAME")]
+        app: Option<String>,
+    },
+    /// Refuse a token from now on
+    Revoke {
+        /// The token's id, as `eye token list` prints it
+        id: String,
+    },
+}
+
+/// Says what an application's token may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Scope {
+    Write,
+    Read,
+}
+
+pub(crate) async fn run(command: &TokenCommand, common: &Common) -> Result<Outcome, Failure> {
+    let client = common.client(MissingFolder::Refuse).await?;
+    let result = match command {
+        TokenCommand::Create {
+            app,
+            scope,
+            analyst,
+            ..
+        } => {
+            let (path, body) = creation(app.as_deref(), scope, *analyst);
+            create(&client, &path, &body, common).await
+        }
+        TokenCommand::List { app } => list(&client, app.as_deref(), common).await,
+        TokenCommand::Revoke { id } => revoke(&client, id, common).await,
+    };
+    client.close().await;
+    result.map(|()| Outcome::Done)
+}
+
+fn creation(app: Option<&str>, scope: &[Scope], analyst: bool) -> (String, Value) {
+    let Some(app) = app else {
+        let kind = if analyst { "analyst" } else { "admin" };
+        return ("/tokens".to_owned(), json!({ "kind": kind }));
+    };
+    let asked = |wanted| scope.is_empty() || scope.contains(&wanted);
+    let mut scopes = Vec::new();
+    for (wanted, name) in [(Scope::Write, "write"), (Scope::Read, "read")] {
+        if asked(wanted) {
+            scopes.push(name);
+        }
+    }
+    (
+        format!("/applications/{}/tokens", encoded(app)),
+        json!({ "scopes": scopes }),
+    )
+}
+
+async fn create(client: &Client, path: &str, body: &Value, common: &Common) -> Result<(), Failure> {
+    let created: Value = client.call(Method::POST, path, Some(body)).await?.json()?;
+    if common.json {
+        return print(&created.to_string());
+    }
+    print(&format!(
+        "id      {}\nkind    {}\nscopes  {}\ntoken   {}\n\nThe token is shown only now.",
+        created["id"].as_str().unwrap_or("-"),
+        created["kind"].as_str().unwrap_or("-"),
+        scopes_of(&created),
+        created["token"].as_str().unwrap_or("-"),
+    ))
+}
+
+async fn list(client: &Client, app: Option<&str>, common: &Common) -> Result<(), Failure> {
+    let path = app.map_or_else(
+        || "/tokens".to_owned(),
+        |app| format!("/applications/{}/tokens", encoded(app)),
+    );
+    let tokens = client.list(&path, "tokens").await?;
+    if common.json {
+        return print(&json!({ "tokens": tokens }).to_string());
+    }
+    let columns = [
+        "id",
+        "kind",
+        "scopes",
+        "application",
+        "created",
+        "last used",
+    ];
+    let mut table = Table::new(&columns.map(|name| (name, Align::Left)));
+    for token in &tokens {
+        let text = |key: &str| token[key].as_str().unwrap_or("-").to_owned();
+        table.push([
+            text("id"),
+            text("kind"),
+            scopes_of(token),
+            text("application"),
+            text("created_at"),
+            text("last_used"),
+        ]);
+    }
+    table.print()
+}
+
+async fn revoke(client: &Client, id: &str, common: &Common) -> Result<(), Failure> {
+    client
+        .call(Method::DELETE, &format!("/tokens/{}", encoded(id)), None)
+        .await?;
+    if common.json {
+        return print(&json!({ "id": id, "revoked": true }).to_string());
+    }
+    print(&format!("{id} is revoked"))
+}
+
+fn scopes_of(token: &Value) -> String {
+    let scopes: Vec<&str> = token["scopes"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .collect();
+    if scopes.is_empty() {
+        "-".to_owned()
+    } else {
+        scopes.join(",")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_kind_of_token_goes_to_its_path() {
+        assert_eq!(
+            creation(None, &[], true),
+            ("/tokens".to_owned(), json!({"kind": "analyst"}))
+        );
+        assert_eq!(
+            creation(None, &[], false),
+            ("/tokens".to_owned(), json!({"kind": "admin"}))
+        );
+        let path = "/applications/a%2Fb/tokens".to_owned();
+        assert_eq!(
+            creation(Some("a/b"), &[Scope::Write], false),
+            (path.clone(), json!({"scopes": ["write"]}))
+        );
+        assert_eq!(
+            creation(Some("a/b"), &[], false),
+            (path, json!({"scopes": ["write", "read"]}))
+        );
+    }
+}
