@@ -6,18 +6,33 @@ use std::thread;
 use support::{ADMIN_TOKEN, Answer, Eye, events};
 
 fn create(eye: &Eye, name: &str) -> Answer {
-    eye.post("/applications").token(ADMIN_TOKEN).json(&json!({"name": name})).send()
+    eye.post("/applications")
+        .token(ADMIN_TOKEN)
+        .json(&json!({"name": name}))
+        .send()
 }
 
 #[test]
 fn a_new_application_gets_a_token_that_works() {
     let eye = Eye::start();
     let made = create(&eye, "iOS app").expect(201).json();
-    assert_eq!((&made["name"], &made["active"]), (&json!("iOS app"), &json!(true)));
+    assert_eq!(
+        (&made["name"], &made["active"]),
+        (&json!("iOS app"), &json!(true))
+    );
     let token = made["token"].as_str().unwrap();
-    let secret = token.strip_prefix("eye_s_").expect("an application's token starts with eye_s_");
-    assert!(secret.len() >= 32 && secret.bytes().all(|byte| byte.is_ascii_alphanumeric()), "{token}");
-    let sent = eye.post("/events").token(token).json(&events::plain("e2085be5-9137-4e4e-80b5-f1ffddc25423")).send();
+    let secret = token
+        .strip_prefix("eye_s_")
+        .expect("an application's token starts with eye_s_");
+    assert!(
+        secret.len() >= 32 && secret.bytes().all(|byte| byte.is_ascii_alphanumeric()),
+        "{token}"
+    );
+    let sent = eye
+        .post("/events")
+        .token(token)
+        .json(&events::plain("e2085be5-9137-4e4e-80b5-f1ffddc25423"))
+        .send();
     sent.expect(201);
 }
 
@@ -44,7 +59,10 @@ fn two_admins_at_the_same_instant_register_one_application() {
         };
         let mut statuses: Vec<u16> = thread::scope(|scope| {
             let racers: Vec<_> = (0..4).map(|_| scope.spawn(register)).collect();
-            racers.into_iter().map(|racer| racer.join().unwrap()).collect()
+            racers
+                .into_iter()
+                .map(|racer| racer.join().unwrap())
+                .collect()
         });
         statuses.sort_unstable();
         assert_eq!(statuses, [201, 409, 409, 409], "round {round}");
@@ -58,8 +76,17 @@ fn a_name_has_1_to_100_characters() {
         let problem = create(&eye, name).expect(400).json();
         assert!(problem["errors"]["name"][0].is_string(), "{problem}");
     }
-    let missing = eye.post("/applications").token(ADMIN_TOKEN).json(&json!({})).send().expect(400).json();
-    assert_eq!(missing["errors"]["name"], json!(["This field is required."]));
+    let missing = eye
+        .post("/applications")
+        .token(ADMIN_TOKEN)
+        .json(&json!({}))
+        .send()
+        .expect(400)
+        .json();
+    assert_eq!(
+        missing["errors"]["name"],
+        json!(["This field is required."])
+    );
     // A hundred characters, four bytes each.
     create(&eye, &"😀".repeat(100)).expect(201);
 }
@@ -73,15 +100,39 @@ fn the_list_shows_every_application_and_no_secret() {
         if restarted {
             eye.restart();
         }
-        let answer = eye.get("/applications").token(ADMIN_TOKEN).send().expect(200);
-        assert!(!answer.text().contains(&app.token), "the list holds a token");
+        let answer = eye
+            .get("/applications")
+            .token(ADMIN_TOKEN)
+            .send()
+            .expect(200);
+        assert!(
+            !answer.text().contains(&app.token),
+            "the list holds a token"
+        );
         let list = answer.json();
-        let mut names: Vec<&str> =
-            list["applications"].as_array().unwrap().iter().map(|app| app["name"].as_str().unwrap()).collect();
+        let mut names: Vec<&str> = list["applications"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|app| app["name"].as_str().unwrap())
+            .collect();
         names.sort_unstable();
         assert_eq!(names, ["first", "zweite Anwendung"]);
-        assert!(list["applications"].as_array().unwrap().iter().all(|app| app["active"] == true), "{list}");
-        assert!(list["applications"][0]["created_at"].as_str().unwrap().ends_with('Z'), "{list}");
+        assert!(
+            list["applications"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .all(|app| app["active"] == true),
+            "{list}"
+        );
+        assert!(
+            list["applications"][0]["created_at"]
+                .as_str()
+                .unwrap()
+                .ends_with('Z'),
+            "{list}"
+        );
     }
 }
 
@@ -91,12 +142,25 @@ fn only_an_admin_manages_applications() {
     let app = eye.application("website");
     let analyst = eye.analyst();
     for token in [&app.token, &analyst] {
-        eye.post("/applications").token(token).json(&json!({"name": "mine"})).send().problem(403, "forbidden");
-        eye.get("/applications").token(token).send().problem(403, "forbidden");
-        let patch = eye.request("PATCH", "/applications/website").token(token).json(&json!({"active": false}));
+        eye.post("/applications")
+            .token(token)
+            .json(&json!({"name": "mine"}))
+            .send()
+            .problem(403, "forbidden");
+        eye.get("/applications")
+            .token(token)
+            .send()
+            .problem(403, "forbidden");
+        let patch = eye
+            .request("PATCH", "/applications/website")
+            .token(token)
+            .json(&json!({"active": false}));
         patch.send().problem(403, "forbidden");
     }
-    eye.post("/applications").json(&json!({"name": "mine"})).send().problem(401, "unauthorized");
+    eye.post("/applications")
+        .json(&json!({"name": "mine"}))
+        .send()
+        .problem(401, "unauthorized");
 }
 
 #[test]
@@ -104,11 +168,21 @@ fn a_disabled_application_is_locked_out_and_its_events_stay() {
     let mut eye = Eye::start();
     let app = eye.application("old app");
     let event = events::plain("e2085be5-9137-4e4e-80b5-f1ffddc25423");
-    eye.post("/events").token(&app.token).json(&event).send().expect(201);
+    eye.post("/events")
+        .token(&app.token)
+        .json(&event)
+        .send()
+        .expect(201);
 
     let set_active = |eye: &Eye, active: bool| {
-        let patch = eye.request("PATCH", "/applications/old%20app").token(ADMIN_TOKEN);
-        let changed = patch.json(&json!({"active": active})).send().expect(200).json();
+        let patch = eye
+            .request("PATCH", "/applications/old%20app")
+            .token(ADMIN_TOKEN);
+        let changed = patch
+            .json(&json!({"active": active}))
+            .send()
+            .expect(200)
+            .json();
         assert_eq!(changed["active"], active);
     };
     set_active(&eye, false);
@@ -116,13 +190,36 @@ fn a_disabled_application_is_locked_out_and_its_events_stay() {
         if restarted {
             eye.restart();
         }
-        eye.post("/events").token(&app.token).json(&event).send().problem(401, "unauthorized");
-        eye.get("/events").token(&app.token).send().problem(401, "unauthorized");
-        assert_eq!(eye.get("/events").token(ADMIN_TOKEN).send().expect(200).events().len(), 1);
+        eye.post("/events")
+            .token(&app.token)
+            .json(&event)
+            .send()
+            .problem(401, "unauthorized");
+        eye.get("/events")
+            .token(&app.token)
+            .send()
+            .problem(401, "unauthorized");
+        assert_eq!(
+            eye.get("/events")
+                .token(ADMIN_TOKEN)
+                .send()
+                .expect(200)
+                .events()
+                .len(),
+            1
+        );
     }
     set_active(&eye, true);
-    eye.post("/events").token(&app.token).json(&event).send().expect(201);
-    eye.request("PATCH", "/applications/none").token(ADMIN_TOKEN).json(&json!({"active": false})).send().problem(404, "not_found");
+    eye.post("/events")
+        .token(&app.token)
+        .json(&event)
+        .send()
+        .expect(201);
+    eye.request("PATCH", "/applications/none")
+        .token(ADMIN_TOKEN)
+        .json(&json!({"active": false}))
+        .send()
+        .problem(404, "not_found");
 }
 
 #[test]
@@ -130,10 +227,29 @@ fn an_admin_sends_for_an_application_by_name() {
     let eye = Eye::start();
     let app = eye.application("iOS app");
     let event = events::plain("e2085be5-9137-4e4e-80b5-f1ffddc25423");
-    eye.post("/events").token(ADMIN_TOKEN).query("application", "iOS app").json(&event).send().expect(201);
-    let mine = eye.get("/events").token(&app.token).send().expect(200).events();
+    eye.post("/events")
+        .token(ADMIN_TOKEN)
+        .query("application", "iOS app")
+        .json(&event)
+        .send()
+        .expect(201);
+    let mine = eye
+        .get("/events")
+        .token(&app.token)
+        .send()
+        .expect(200)
+        .events();
     assert_eq!(mine[0]["application"], "iOS app");
-    eye.post("/events").token(ADMIN_TOKEN).json(&event).send().problem(400, "bad_parameter");
-    let unknown = eye.post("/events").token(ADMIN_TOKEN).query("application", "nobody").json(&event).send();
+    eye.post("/events")
+        .token(ADMIN_TOKEN)
+        .json(&event)
+        .send()
+        .problem(400, "bad_parameter");
+    let unknown = eye
+        .post("/events")
+        .token(ADMIN_TOKEN)
+        .query("application", "nobody")
+        .json(&event)
+        .send();
     assert!(matches!(unknown.status, 400 | 404), "{unknown:?}");
 }

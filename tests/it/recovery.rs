@@ -12,15 +12,17 @@ use support::events::Generator;
 use support::{App, Eye, Random};
 
 /// How often the server is killed; the full form sets `EYE_KILLS=20`.
-fn kills() -> u64 {
-    std::env::var("EYE_KILLS").ok().map_or(3, |kills| kills.parse().expect("EYE_KILLS is a number"))
+pub(crate) fn kills() -> u64 {
+    std::env::var("EYE_KILLS")
+        .ok()
+        .map_or(3, |kills| kills.parse().expect("EYE_KILLS is a number"))
 }
 
 /// What the senders know about a batch.
-struct Sent {
-    ids: Vec<String>,
-    lines: Vec<String>,
-    acknowledged: bool,
+pub(crate) struct Sent {
+    pub(crate) ids: Vec<String>,
+    pub(crate) lines: Vec<String>,
+    pub(crate) acknowledged: bool,
 }
 
 #[test]
@@ -30,27 +32,16 @@ fn what_was_acknowledged_survives_kill_9() {
     let mut random = Random::announced(9);
     let sent: Mutex<Vec<Sent>> = Mutex::new(Vec::new());
     for round in 0..kills() {
-        let mut senders: Vec<Generator> = (0..4).map(|_| Generator::new(Random::new(random.bits()), 5)).collect();
+        let mut senders: Vec<Generator> = (0..4)
+            .map(|_| Generator::new(Random::new(random.bits()), 5))
+            .collect();
         let patience = Duration::from_millis(50 + random.below(400));
         thread::scope(|scope| {
             for (number, generator) in senders.iter_mut().enumerate() {
                 let (eye, app, sent) = (&eye, &app, &sent);
                 // One sends single events, the others batches.
                 let batch = [1, 7, 20, 200][number];
-                scope.spawn(move || {
-                    loop {
-                        let (lines, ids) = generator.lines(batch);
-                        let request = eye.post("/events").token(&app.token);
-                        let answer = request.ndjson(&lines).try_send();
-                        let acknowledged = answer.as_ref().is_ok_and(|answer| answer.status == 200);
-                        sent.lock().unwrap().push(Sent { ids, lines, acknowledged });
-                        if let Ok(answer) = answer {
-                            answer.expect(200);
-                        } else {
-                            break;
-                        }
-                    }
-                });
+                scope.spawn(move || send_until_the_end(eye, app, generator, batch, sent));
             }
             // The delay is what is random here: at which instant the server dies. Nothing is being waited for.
             thread::sleep(patience);
@@ -60,18 +51,36 @@ fn what_was_acknowledged_survives_kill_9() {
         eye.restart();
         let sent = sent.lock().unwrap();
         let acknowledged = sent.iter().filter(|batch| batch.acknowledged).count();
-        eprintln!("kill {round} after {patience:?}: {acknowledged} of {} requests acknowledged", sent.len());
+        eprintln!(
+            "kill {round} after {patience:?}: {acknowledged} of {} requests acknowledged",
+            sent.len()
+        );
         look_for_losses(&eye, &app, &sent);
     }
     let mut sent = sent.into_inner().unwrap();
-    assert!(sent.iter().any(|batch| batch.acknowledged), "nothing was acknowledged at all");
+    assert!(
+        sent.iter().any(|batch| batch.acknowledged),
+        "nothing was acknowledged at all"
+    );
 
     // A client that had no answer tries again: what was stored is a duplicate, what was lost is stored now.
     for batch in &mut sent {
-        let answer = eye.post("/events").token(&app.token).ndjson(&batch.lines).send().expect(200).json();
-        let (accepted, duplicates) = (answer["accepted"].as_u64().unwrap(), answer["duplicates"].as_u64().unwrap());
+        let answer = eye
+            .post("/events")
+            .token(&app.token)
+            .ndjson(&batch.lines)
+            .send()
+            .expect(200)
+            .json();
+        let (accepted, duplicates) = (
+            answer["accepted"].as_u64().unwrap(),
+            answer["duplicates"].as_u64().unwrap(),
+        );
         assert_eq!(accepted + duplicates, batch.ids.len() as u64);
-        assert!(accepted == 0 || !batch.acknowledged, "an acknowledged event was stored again: {answer}");
+        assert!(
+            accepted == 0 || !batch.acknowledged,
+            "an acknowledged event was stored again: {answer}"
+        );
         batch.acknowledged = true;
     }
     look_for_losses(&eye, &app, &sent);
@@ -79,29 +88,78 @@ fn what_was_acknowledged_survives_kill_9() {
     assert_eq!(eye.count(&app.token, "*"), total as u64);
 }
 
-fn kill_from_outside(eye: &Eye) {
-    let killed = std::process::Command::new("sh").args(["-c", "kill -KILL \"$0\"", &eye.process_id().to_string()]).status();
+/// Sends batches until the server answers no more, and notes what became of each.
+pub(crate) fn send_until_the_end(
+    eye: &Eye,
+    app: &App,
+    generator: &mut Generator,
+    batch: usize,
+    sent: &Mutex<Vec<Sent>>,
+) {
+    loop {
+        let (lines, ids) = generator.lines(batch);
+        let answer = eye
+            .post("/events")
+            .token(&app.token)
+            .ndjson(&lines)
+            .try_send();
+        let acknowledged = answer.as_ref().is_ok_and(|answer| answer.status == 200);
+        sent.lock().unwrap().push(Sent {
+            ids,
+            lines,
+            acknowledged,
+        });
+        match answer {
+            Ok(answer) => drop(answer.expect(200)),
+            Err(_) => break,
+        }
+    }
+}
+
+pub(crate) fn kill_from_outside(eye: &Eye) {
+    let killed = std::process::Command::new("sh")
+        .args(["-c", "kill -KILL \"$0\"", &eye.process_id().to_string()])
+        .status();
     assert!(killed.unwrap().success());
 }
 
 /// Every acknowledged event is there, as it was sent; batches are whole or absent; no offset comes twice.
-fn look_for_losses(eye: &Eye, app: &App, sent: &[Sent]) {
+pub(crate) fn look_for_losses(eye: &Eye, app: &App, sent: &[Sent]) {
     let mut stored: BTreeMap<String, Value> = BTreeMap::new();
     let mut offsets = BTreeSet::new();
-    for page in eye.pages(|eye| eye.get("/events?limit=1000&order=timestamp").token(&app.token)) {
+    for page in eye.pages(|eye| {
+        eye.get("/events?limit=1000&order=timestamp")
+            .token(&app.token)
+    }) {
         for event in page.events() {
-            assert!(offsets.insert(event["offset"].as_u64().unwrap()), "an offset comes twice: {event}");
+            assert!(
+                offsets.insert(event["offset"].as_u64().unwrap()),
+                "an offset comes twice: {event}"
+            );
             let id = event["id"].as_str().unwrap().to_owned();
             assert!(stored.insert(id, event).is_none(), "an event comes twice");
         }
     }
     let mut known = 0;
     for batch in sent {
-        let there = batch.ids.iter().filter(|id| stored.contains_key(*id)).count();
+        let there = batch
+            .ids
+            .iter()
+            .filter(|id| stored.contains_key(*id))
+            .count();
         if batch.acknowledged {
-            assert_eq!(there, batch.ids.len(), "of an acknowledged batch {there} of {} are there", batch.ids.len());
+            assert_eq!(
+                there,
+                batch.ids.len(),
+                "of an acknowledged batch {there} of {} are there",
+                batch.ids.len()
+            );
         }
-        assert!(there == 0 || there == batch.ids.len(), "half a batch: {there} of {}", batch.ids.len());
+        assert!(
+            there == 0 || there == batch.ids.len(),
+            "half a batch: {there} of {}",
+            batch.ids.len()
+        );
         known += there;
         for (id, line) in batch.ids.iter().zip(&batch.lines) {
             if let Some(event) = stored.get(id) {
@@ -122,7 +180,16 @@ fn killed_with(count: usize) -> (Eye, App, Vec<Value>) {
     let mut eye = Eye::start();
     let app = eye.application("website");
     let mut generator = Generator::new(Random::announced(31), 5);
-    let answers = (0..count).map(|_| eye.post("/events").token(&app.token).json(&generator.event()).send().expect(201).json()).collect();
+    let answers = (0..count)
+        .map(|_| {
+            eye.post("/events")
+                .token(&app.token)
+                .json(&generator.event())
+                .send()
+                .expect(201)
+                .json()
+        })
+        .collect();
     eye.kill();
     (eye, app, answers)
 }
@@ -162,13 +229,36 @@ fn all_is_well_up_to(eye: &mut Eye, app: &App, answers: &[Value], count: usize) 
         }
         for answer in &answers[..count] {
             let target = format!("/events/{}", answer["id"].as_str().unwrap());
-            assert_eq!(eye.get(&target).token(&app.token).send().expect(200).json()["offset"], answer["offset"]);
+            assert_eq!(
+                eye.get(&target).token(&app.token).send().expect(200).json()["offset"],
+                answer["offset"]
+            );
         }
         let event = Generator::new(Random::new(u64::from(restarted)), 1).event();
-        let new = eye.post("/events").token(&app.token).json(&event).send().expect(201).json();
-        assert!(answers[..count].iter().all(|answer| answer["offset"] != new["offset"]), "an offset comes twice");
-        eye.get(&format!("/events/{}", new["id"].as_str().unwrap())).token(&app.token).send().expect(200);
-        assert_eq!(eye.count(&app.token, "*"), eye.pages(|eye| eye.get("/events?limit=1000").token(&app.token)).iter().map(|page| page.events().len() as u64).sum::<u64>());
+        let new = eye
+            .post("/events")
+            .token(&app.token)
+            .json(&event)
+            .send()
+            .expect(201)
+            .json();
+        assert!(
+            answers[..count]
+                .iter()
+                .all(|answer| answer["offset"] != new["offset"]),
+            "an offset comes twice"
+        );
+        eye.get(&format!("/events/{}", new["id"].as_str().unwrap()))
+            .token(&app.token)
+            .send()
+            .expect(200);
+        assert_eq!(
+            eye.count(&app.token, "*"),
+            eye.pages(|eye| eye.get("/events?limit=1000").token(&app.token))
+                .iter()
+                .map(|page| page.events().len() as u64)
+                .sum::<u64>()
+        );
     }
 }
 
@@ -200,14 +290,25 @@ fn a_half_written_last_frame_is_cut_off() {
 fn a_segment_that_ends_in_the_middle_of_a_frame_is_cut_off() {
     let (mut eye, app, answers) = killed_with(20);
     let (segment, end) = active_segment(&eye);
-    File::options().write(true).open(segment).unwrap().set_len(end - 15).unwrap();
+    File::options()
+        .write(true)
+        .open(segment)
+        .unwrap()
+        .set_len(end - 15)
+        .unwrap();
     eye.restart();
     all_is_well_up_to(&mut eye, &app, &answers, answers.len() - 1);
 }
 
 /// `eye log verify --json` on the folder of a server that does not run.
 fn verify(eye: &Eye) -> std::process::Output {
-    eye.command(["log", "verify", "--json", "--data", eye.data().to_str().unwrap()])
+    eye.command([
+        "log",
+        "verify",
+        "--json",
+        "--data",
+        eye.data().to_str().unwrap(),
+    ])
 }
 
 #[test]
@@ -216,13 +317,30 @@ fn damage_among_the_acknowledged_is_never_cut_off_in_silence() {
     let (segment, end) = active_segment(&eye);
     let bytes = std::fs::read(&segment).unwrap();
     let middle = end / 2;
-    overwrite(&segment, middle, &bytes[middle as usize..middle as usize + 8].iter().map(|byte| !byte).collect::<Vec<u8>>());
+    overwrite(
+        &segment,
+        middle,
+        &bytes[middle as usize..middle as usize + 8]
+            .iter()
+            .map(|byte| !byte)
+            .collect::<Vec<u8>>(),
+    );
     let report = verify(&eye);
-    assert_eq!(report.status.code(), Some(1), "{}", String::from_utf8_lossy(&report.stderr));
+    assert_eq!(
+        report.status.code(),
+        Some(1),
+        "{}",
+        String::from_utf8_lossy(&report.stderr)
+    );
     let report: Value = serde_json::from_slice(&report.stdout).unwrap();
     assert_eq!(report["ok"], false, "{report}");
     let damage = &report["damage"][0];
-    assert!(damage["file"].as_str().unwrap().ends_with(".seg") && damage["position"].is_u64() && damage["first_offset"].is_u64(), "{report}");
+    assert!(
+        damage["file"].as_str().unwrap().ends_with(".seg")
+            && damage["position"].is_u64()
+            && damage["first_offset"].is_u64(),
+        "{report}"
+    );
 }
 
 #[test]
@@ -230,9 +348,16 @@ fn a_sound_log_verifies_after_every_kind_of_end() {
     let (mut eye, _, _) = killed_with(20);
     let is_sound = |eye: &Eye| {
         let report = verify(eye);
-        assert!(report.status.success(), "{}", String::from_utf8_lossy(&report.stderr));
+        assert!(
+            report.status.success(),
+            "{}",
+            String::from_utf8_lossy(&report.stderr)
+        );
         let report: Value = serde_json::from_slice(&report.stdout).unwrap();
-        assert_eq!((&report["ok"], &report["events"], &report["damage"]), (&json!(true), &json!(20), &json!([])));
+        assert_eq!(
+            (&report["ok"], &report["events"], &report["damage"]),
+            (&json!(true), &json!(20), &json!([]))
+        );
     };
     is_sound(&eye);
     eye.restart();
@@ -244,27 +369,54 @@ fn a_sound_log_verifies_after_every_kind_of_end() {
 fn without_its_index_the_server_gives_the_same_answers() {
     let mut eye = Eye::start();
     let apps = [eye.application("one"), eye.application("two")];
-    let mut generators = [Generator::new(Random::announced(55), 10), Generator::new(Random::announced(56), 10)];
+    let mut generators = [
+        Generator::new(Random::announced(55), 10),
+        Generator::new(Random::announced(56), 10),
+    ];
     for _ in 0..3 {
         for (app, generator) in apps.iter().zip(&mut generators) {
             eye.store(app, &generator.lines(200).0);
         }
     }
-    let sessions: BTreeSet<String> = eye.get("/events?limit=1000").token(&apps[0].token).send().events().iter().map(|event| event["session_id"].as_str().unwrap().to_owned()).collect();
+    let sessions: BTreeSet<String> = eye
+        .get("/events?limit=1000")
+        .token(&apps[0].token)
+        .send()
+        .events()
+        .iter()
+        .map(|event| event["session_id"].as_str().unwrap().to_owned())
+        .collect();
     let mut targets: Vec<String> = [
-        "/events?limit=1000", "/events?order=timestamp&limit=1000", "/events?category=Caf%C3%A9&name=submit", "/search?q=late&count=true&limit=1000",
-        "/search?q=%22late%20delivery%22&count=true", "/search?q=category:cafe%20NOT%20refund&count=true", "/search?q=zymurgy", "/search?q=data.n:7&count=true",
+        "/events?limit=1000",
+        "/events?order=timestamp&limit=1000",
+        "/events?category=Caf%C3%A9&name=submit",
+        "/search?q=late&count=true&limit=1000",
+        "/search?q=%22late%20delivery%22&count=true",
+        "/search?q=category:cafe%20NOT%20refund&count=true",
+        "/search?q=zymurgy",
+        "/search?q=data.n:7&count=true",
     ]
     .map(str::to_owned)
     .to_vec();
-    targets.extend(sessions.iter().flat_map(|session| [format!("/sessions/{session}"), format!("/sessions/{session}/events")]));
+    targets.extend(sessions.iter().flat_map(|session| {
+        [
+            format!("/sessions/{session}"),
+            format!("/sessions/{session}/events"),
+        ]
+    }));
     let ask = |eye: &Eye| -> Vec<Value> {
-        let answers = targets.iter().flat_map(|target| apps.iter().map(move |app| eye.get(target).token(&app.token).send()));
+        let answers = targets.iter().flat_map(|target| {
+            apps.iter()
+                .map(move |app| eye.get(target).token(&app.token).send())
+        });
         answers
             .map(|answer| {
                 let mut answer = answer.json();
                 // How long it took, and which request it was, may differ.
-                answer.as_object_mut().unwrap().retain(|name, _| !["took_ms", "next", "as_of", "indexed_through", "request_id"].contains(&name.as_str()));
+                answer.as_object_mut().unwrap().retain(|name, _| {
+                    !["took_ms", "next", "as_of", "indexed_through", "request_id"]
+                        .contains(&name.as_str())
+                });
                 answer
             })
             .collect()
@@ -281,7 +433,11 @@ fn without_its_index_the_server_gives_the_same_answers() {
         std::fs::remove_dir_all(index).unwrap();
         eye.restart();
         let after = ask(&eye);
-        for ((before, after), target) in before.iter().zip(&after).zip(targets.iter().flat_map(|target| [target; 2])) {
+        for ((before, after), target) in before
+            .iter()
+            .zip(&after)
+            .zip(targets.iter().flat_map(|target| [target; 2]))
+        {
             assert_eq!(before, after, "{target}, killed: {killed}");
         }
     }
@@ -297,9 +453,19 @@ fn sending_goes_on_while_the_index_grows_back() {
     std::fs::remove_dir_all(eye.data().join("index")).unwrap();
     eye.restart();
     // Ids and owners are the log's business: the retry is known at once.
-    let again = eye.post("/events").token(&app.token).ndjson(&lines).send().expect(200).json();
+    let again = eye
+        .post("/events")
+        .token(&app.token)
+        .ndjson(&lines)
+        .send()
+        .expect(200)
+        .json();
     assert_eq!(again["duplicates"], ids.len());
     let other = eye.application("other");
-    eye.post("/events").token(&other.token).body(lines[0].as_str(), "application/json").send().problem(409, "session_conflict");
+    eye.post("/events")
+        .token(&other.token)
+        .body(lines[0].as_str(), "application/json")
+        .send()
+        .problem(409, "session_conflict");
     assert_eq!(eye.count(&app.token, "*"), 1_000);
 }

@@ -21,13 +21,23 @@ impl Library {
         eye.store(&app, &lines);
         let scanner = Scanner::of(&lines);
         let place_of = ids.iter().cloned().zip(0..).collect();
-        Library { eye, app, ids, place_of, scanner }
+        Library {
+            eye,
+            app,
+            ids,
+            place_of,
+            scanner,
+        }
     }
 
     fn of_the_fixture() -> Library {
         let mut random = Random::announced(42);
         let ids: Vec<String> = events::varied().iter().map(|_| random.uuid()).collect();
-        let lines = events::varied().iter().zip(&ids).map(|(line, id)| events::with_id(line, id)).collect();
+        let lines = events::varied()
+            .iter()
+            .zip(&ids)
+            .map(|(line, id)| events::with_id(line, id))
+            .collect();
         Library::of(lines, ids)
     }
 
@@ -35,9 +45,16 @@ impl Library {
     #[track_caller]
     fn found(&self, q: &str) -> BTreeSet<usize> {
         let ids = self.eye.ids_found(&self.app.token, q);
-        let found: BTreeSet<usize> = ids.iter().map(|id| *self.place_of.get(id).expect("an id that was sent")).collect();
+        let found: BTreeSet<usize> = ids
+            .iter()
+            .map(|id| *self.place_of.get(id).expect("an id that was sent"))
+            .collect();
         assert_eq!(found.len(), ids.len(), "{q} finds an event twice");
-        assert_eq!(self.eye.count(&self.app.token, q), ids.len() as u64, "count of {q}");
+        assert_eq!(
+            self.eye.count(&self.app.token, q),
+            ids.len() as u64,
+            "count of {q}"
+        );
         found
     }
 
@@ -49,14 +66,22 @@ impl Library {
     #[track_caller]
     fn agrees_on(&self, phrase: &str) {
         let expected = self.scanned(phrase);
-        assert_eq!(self.found(&quoted(phrase)), expected, "{phrase:?} in quotes");
+        assert_eq!(
+            self.found(&quoted(phrase)),
+            expected,
+            "{phrase:?} in quotes"
+        );
         let is_operator = ["AND", "OR", "NOT", "IN", "TO"].contains(&phrase);
         if phrase.chars().all(char::is_alphanumeric) && !is_operator {
             // Long lists take long to read; for them the number will do.
             if expected.len() <= 100 {
                 assert_eq!(self.found(phrase), expected, "{phrase:?} bare");
             }
-            assert_eq!(self.eye.count(&self.app.token, phrase), expected.len() as u64, "{phrase:?} bare");
+            assert_eq!(
+                self.eye.count(&self.app.token, phrase),
+                expected.len() as u64,
+                "{phrase:?} bare"
+            );
         }
     }
 }
@@ -68,7 +93,11 @@ fn quoted(phrase: &str) -> String {
 #[test]
 fn every_word_of_the_fixture_is_found_where_a_scan_finds_it() {
     let mut library = Library::of_the_fixture();
-    assert!(library.scanner.words().len() > 200, "the fixture has {} words", library.scanner.words().len());
+    assert!(
+        library.scanner.words().len() > 200,
+        "the fixture has {} words",
+        library.scanner.words().len()
+    );
     for word in library.scanner.words().to_vec() {
         library.agrees_on(&word);
     }
@@ -125,12 +154,27 @@ fn two_thousand_random_events_are_searched_like_they_are_scanned() {
 fn case_is_folded_and_accents_on_latin_letters() {
     let library = Library::of_the_fixture();
     for (asked, same) in [
-        ("cafe", "Café"), ("CAFÉ", "cafe"), ("cafe\u{301}", "cafe"), ("brulee", "brûlée"), ("naive", "naïve"), ("Hauptstraße", "HAUPTSTRASSE"),
-        ("lodz", "Łódź"), ("aero", "Ærø"), ("thing", "þing"), ("dakovo", "Đakovo"), ("istanbul", "İstanbul"), ("isi", "ısı"),
-        ("ЁЛКА", "ёлка"), ("σίσυφοσ", "ΣΊΣΥΦΟΣ"),
+        ("cafe", "Café"),
+        ("CAFÉ", "cafe"),
+        ("cafe\u{301}", "cafe"),
+        ("brulee", "brûlée"),
+        ("naive", "naïve"),
+        ("Hauptstraße", "HAUPTSTRASSE"),
+        ("lodz", "Łódź"),
+        ("aero", "Ærø"),
+        ("thing", "þing"),
+        ("dakovo", "Đakovo"),
+        ("istanbul", "İstanbul"),
+        ("isi", "ısı"),
+        ("ЁЛКА", "ёлка"),
+        ("σίσυφοσ", "ΣΊΣΥΦΟΣ"),
     ] {
         assert!(!library.found(asked).is_empty(), "{asked} finds nothing");
-        assert_eq!(library.found(asked), library.found(same), "{asked} and {same}");
+        assert_eq!(
+            library.found(asked),
+            library.found(same),
+            "{asked} and {same}"
+        );
         library.agrees_on(asked);
     }
     // Nothing else folds: Cyrillic ё is not е, й is not и, Greek accents stay, ﬁ is a letter of its own.
@@ -143,8 +187,22 @@ fn case_is_folded_and_accents_on_latin_letters() {
 fn a_phrase_never_crosses_two_strings_and_keys_are_not_words() {
     let library = Library::of_the_fixture();
     for (phrase, count) in [
-        ("late delivery", 2), ("delivery late", 1), ("Late Delivery Refund", 1), ("green blue", 0), ("red green", 1), ("green", 1), ("to be that", 1),
-        ("be that", 1), ("that be", 0), ("subject", 0), ("first_name", 0), ("chat bubble", 1), ("東京", 1), ("京東", 0), ("夜景", 1), ("foo bar 9", 1),
+        ("late delivery", 2),
+        ("delivery late", 1),
+        ("Late Delivery Refund", 1),
+        ("green blue", 0),
+        ("red green", 1),
+        ("green", 1),
+        ("to be that", 1),
+        ("be that", 1),
+        ("that be", 0),
+        ("subject", 0),
+        ("first_name", 0),
+        ("chat bubble", 1),
+        ("東京", 1),
+        ("京東", 0),
+        ("夜景", 1),
+        ("foo bar 9", 1),
     ] {
         let found = library.found(&quoted(phrase)).len();
         let scanned = library.scanned(phrase).len();
@@ -155,7 +213,16 @@ fn a_phrase_never_crosses_two_strings_and_keys_are_not_words() {
 #[test]
 fn characters_of_scripts_without_spaces_are_words_and_a_run_of_them_is_a_phrase() {
     let library = Library::of_the_fixture();
-    for run in ["東京タワー", "東京", "京", "夜景はきれい", "ケース12個", "ส่งช้า", "กรุงเทพ", "ສະບາຍ"] {
+    for run in [
+        "東京タワー",
+        "東京",
+        "京",
+        "夜景はきれい",
+        "ケース12個",
+        "ส่งช้า",
+        "กรุงเทพ",
+        "ສະບາຍ",
+    ] {
         assert!(!library.found(run).is_empty(), "{run}");
         assert_eq!(library.found(run), library.scanned(run), "{run}");
     }
@@ -165,7 +232,14 @@ fn characters_of_scripts_without_spaces_are_words_and_a_run_of_them_is_a_phrase(
 #[test]
 fn a_bare_word_with_punctuation_is_the_phrase_of_its_words() {
     let library = Library::of_the_fixture();
-    for word in ["foo_bar-9", "jane.doe@example.com", "10.0.0.1", "550e8400-e29b-41d4-a716-446655440000", "www.consumeraffairs.com", "1.2.3"] {
+    for word in [
+        "foo_bar-9",
+        "jane.doe@example.com",
+        "10.0.0.1",
+        "550e8400-e29b-41d4-a716-446655440000",
+        "www.consumeraffairs.com",
+        "1.2.3",
+    ] {
         assert_eq!(library.found(word), library.scanned(word), "{word}");
         assert!(!library.found(word).is_empty(), "{word}");
     }
@@ -201,10 +275,21 @@ fn words_combine_with_and_or_and_not() {
     // AND binds tighter than OR, NOT tighter than AND.
     let solar_or_both: BTreeSet<usize> = solar.union(&both).copied().collect();
     assert_eq!(library.found("solar OR late refund"), solar_or_both);
-    let in_parentheses: BTreeSet<usize> = solar.union(&late).copied().collect::<BTreeSet<_>>().intersection(&refund).copied().collect();
+    let in_parentheses: BTreeSet<usize> = solar
+        .union(&late)
+        .copied()
+        .collect::<BTreeSet<_>>()
+        .intersection(&refund)
+        .copied()
+        .collect();
     assert_eq!(library.found("(solar OR late) refund"), in_parentheses);
     // In small letters they are words like any other.
-    assert_eq!(library.found("late and refund"), both.intersection(&library.scanned("and")).copied().collect());
+    assert_eq!(
+        library.found("late and refund"),
+        both.intersection(&library.scanned("and"))
+            .copied()
+            .collect()
+    );
 }
 
 #[test]
@@ -254,14 +339,20 @@ fn fields_are_searched_by_value() {
     ] {
         assert_eq!(library.found(q).len(), count, "{q}");
     }
-    assert_eq!(library.found(&format!("id:{}", library.ids[7])), BTreeSet::from([7]));
+    assert_eq!(
+        library.found(&format!("id:{}", library.ids[7])),
+        BTreeSet::from([7])
+    );
 }
 
 #[test]
 fn a_time_range_includes_its_beginning_and_excludes_its_end() {
     let library = Library::of_the_fixture();
     let count = |from: &str, to: &str| {
-        let mut request = library.eye.get("/search?q=*&count=true&limit=0").token(&library.app.token);
+        let mut request = library
+            .eye
+            .get("/search?q=*&count=true&limit=0")
+            .token(&library.app.token);
         for (name, value) in [("from", from), ("to", to)] {
             if !value.is_empty() {
                 request = request.query(name, value);
@@ -275,16 +366,30 @@ fn a_time_range_includes_its_beginning_and_excludes_its_end() {
         }
         answer["count"].as_u64().unwrap()
     };
-    assert_eq!(count("2021-01-01T09:15:27.243860Z", "2021-01-01T09:15:27.243861Z"), 3);
-    assert_eq!(count("2021-01-01T09:15:27.243861Z", "2021-01-01T10:00:00Z"), 0);
-    assert_eq!(count("2021-01-01T10:00:00Z", "2021-01-01T10:00:00.000001Z"), 3);
+    assert_eq!(
+        count("2021-01-01T09:15:27.243860Z", "2021-01-01T09:15:27.243861Z"),
+        3
+    );
+    assert_eq!(
+        count("2021-01-01T09:15:27.243861Z", "2021-01-01T10:00:00Z"),
+        0
+    );
+    assert_eq!(
+        count("2021-01-01T10:00:00Z", "2021-01-01T10:00:00.000001Z"),
+        3
+    );
     assert_eq!(count("", "1970-01-01T00:00:00Z"), 2);
     assert_eq!(count("2021-06-15T12:30:45.123456Z", ""), 3);
     assert_eq!(count("now-7d", ""), 0);
     assert_eq!(count("", "now-7d"), 43);
     assert_eq!(library.found("timestamp:>=2021-06-15").len(), 3);
     assert_eq!(library.found("timestamp:2021-01-01").len(), 6);
-    library.eye.get("/search?q=*&from=whenever").token(&library.app.token).send().problem(400, "bad_parameter");
+    library
+        .eye
+        .get("/search?q=*&from=whenever")
+        .token(&library.app.token)
+        .send()
+        .problem(400, "bad_parameter");
 }
 
 #[test]
@@ -294,13 +399,25 @@ fn the_newest_come_first_and_ties_go_by_offset() {
     for q in ["*", "the", "late", "\"the and\" OR zymurgy"] {
         for (order, descending) in [("", true), ("-timestamp", true), ("timestamp", false)] {
             let pages = library.eye.pages(|eye| {
-                let request = eye.get("/search?limit=97").token(&library.app.token).query("q", q);
-                if order.is_empty() { request } else { request.query("order", order) }
+                let request = eye
+                    .get("/search?limit=97")
+                    .token(&library.app.token)
+                    .query("q", q);
+                if order.is_empty() {
+                    request
+                } else {
+                    request.query("order", order)
+                }
             });
             let keys: Vec<(String, u64)> = pages
                 .iter()
                 .flat_map(|page| page.events())
-                .map(|event| (event["timestamp"].as_str().unwrap().to_owned(), event["offset"].as_u64().unwrap()))
+                .map(|event| {
+                    (
+                        event["timestamp"].as_str().unwrap().to_owned(),
+                        event["offset"].as_u64().unwrap(),
+                    )
+                })
                 .collect();
             let mut expected = keys.clone();
             expected.sort();
@@ -309,7 +426,11 @@ fn the_newest_come_first_and_ties_go_by_offset() {
                 expected.reverse();
             }
             assert_eq!(keys, expected, "{q} by {order:?}");
-            assert_eq!(keys.len() as u64, library.eye.count(&library.app.token, q), "{q}");
+            assert_eq!(
+                keys.len() as u64,
+                library.eye.count(&library.app.token, q),
+                "{q}"
+            );
         }
     }
 }
@@ -319,45 +440,118 @@ fn a_count_is_exact_and_the_same_on_every_page() {
     let (lines, ids) = Generator::new(Random::announced(89), 20).lines(700);
     let library = Library::of(lines, ids);
     let expected = library.scanned("the").len();
-    let pages = library.eye.pages(|eye| eye.get("/search?q=the&count=true&limit=50").token(&library.app.token));
+    let pages = library.eye.pages(|eye| {
+        eye.get("/search?q=the&count=true&limit=50")
+            .token(&library.app.token)
+    });
     assert_eq!(pages.len(), expected.div_ceil(50));
     for page in &pages {
         assert_eq!(page.json()["count"], expected);
     }
-    let uncounted = library.eye.get("/search?q=the").token(&library.app.token).send().expect(200).json();
+    let uncounted = library
+        .eye
+        .get("/search?q=the")
+        .token(&library.app.token)
+        .send()
+        .expect(200)
+        .json();
     assert_eq!(uncounted.get("count"), None);
     assert!(uncounted["took_ms"].is_number(), "{uncounted}");
-    let nothing = library.eye.get("/search?q=nosuchword&count=true&limit=0").token(&library.app.token).send().expect(200).json();
-    assert_eq!((&nothing["count"], &nothing["events"], &nothing["next"]), (&json!(0), &json!([]), &Value::Null));
+    let nothing = library
+        .eye
+        .get("/search?q=nosuchword&count=true&limit=0")
+        .token(&library.app.token)
+        .send()
+        .expect(200)
+        .json();
+    assert_eq!(
+        (&nothing["count"], &nothing["events"], &nothing["next"]),
+        (&json!(0), &json!([]), &Value::Null)
+    );
 }
 
 #[test]
 fn a_search_may_be_posted() {
     let library = Library::of_the_fixture();
-    let get = library.eye.get("/search?q=delivery&limit=2&count=true").token(&library.app.token).send().expect(200).json();
-    let post = library.eye.post("/search").token(&library.app.token).json(&json!({"q": "delivery", "limit": 2, "count": true})).send().expect(200).json();
+    let get = library
+        .eye
+        .get("/search?q=delivery&limit=2&count=true")
+        .token(&library.app.token)
+        .send()
+        .expect(200)
+        .json();
+    let post = library
+        .eye
+        .post("/search")
+        .token(&library.app.token)
+        .json(&json!({"q": "delivery", "limit": 2, "count": true}))
+        .send()
+        .expect(200)
+        .json();
     for field in ["events", "count", "as_of", "exact"] {
         assert_eq!(get[field], post[field], "{field}");
     }
-    library.eye.post("/search").token(&library.app.token).json(&json!({"q": "x", "limt": 2})).send().problem(400, "bad_parameter");
-    library.eye.post("/search").token(&library.app.token).body("{", "application/json").send().problem(400, "malformed_json");
+    library
+        .eye
+        .post("/search")
+        .token(&library.app.token)
+        .json(&json!({"q": "x", "limt": 2}))
+        .send()
+        .problem(400, "bad_parameter");
+    library
+        .eye
+        .post("/search")
+        .token(&library.app.token)
+        .body("{", "application/json")
+        .send()
+        .problem(400, "malformed_json");
 }
 
 #[test]
 fn a_mistake_in_a_query_is_pointed_at() {
     let library = Library::of_the_fixture();
-    for q in ["(late", "\"late", "late)", "data.n:>", "é AND", "OR late", "NOT", "data.n:[1 TO", "é (é)) é"] {
-        let problem = library.eye.get("/search").token(&library.app.token).query("q", q).send().problem(400, "bad_query");
+    for q in [
+        "(late",
+        "\"late",
+        "late)",
+        "data.n:>",
+        "é AND",
+        "OR late",
+        "NOT",
+        "data.n:[1 TO",
+        "é (é)) é",
+    ] {
+        let problem = library
+            .eye
+            .get("/search")
+            .token(&library.app.token)
+            .query("q", q)
+            .send()
+            .problem(400, "bad_query");
         let error = &problem["errors"]["q"][0];
-        assert!(error["message"].is_string() && error["expected"].is_array() && error["length"].is_u64(), "{problem}");
+        assert!(
+            error["message"].is_string()
+                && error["expected"].is_array()
+                && error["length"].is_u64(),
+            "{problem}"
+        );
         // Positions count characters, not bytes.
         let position = error["position"].as_u64().unwrap();
-        assert!(position <= q.chars().count() as u64, "{q}: position {position}");
+        assert!(
+            position <= q.chars().count() as u64,
+            "{q}: position {position}"
+        );
         if let Some(too_many) = q.find("))").map(|_| 5).or((q == "late)").then_some(4)) {
             assert_eq!(position, too_many, "{q}: {problem}");
         }
     }
-    library.eye.get("/events").token(&library.app.token).query("q", "(late").send().problem(400, "bad_query");
+    library
+        .eye
+        .get("/events")
+        .token(&library.app.token)
+        .query("q", "(late")
+        .send()
+        .problem(400, "bad_query");
 }
 
 #[test]
@@ -367,12 +561,24 @@ fn applications_search_their_own_events_and_analysts_narrow() {
     let analyst = eye.analyst();
     let mut random = Random::announced(1);
     for app in [&one, &two] {
-        eye.store(app, &Generator::new(Random::new(random.bits()), 5).lines(100).0);
+        eye.store(
+            app,
+            &Generator::new(Random::new(random.bits()), 5).lines(100).0,
+        );
     }
     assert_eq!(eye.count(&one.token, "*"), 100);
     assert_eq!(eye.count(&analyst, "*"), 200);
     assert_eq!(eye.count(&analyst, "application:one"), 100);
-    let narrowed = eye.get("/search?q=the&application=two&count=true&limit=0").token(&analyst).send().expect(200).json()["count"].clone();
+    let narrowed = eye
+        .get("/search?q=the&application=two&count=true&limit=0")
+        .token(&analyst)
+        .send()
+        .expect(200)
+        .json()["count"]
+        .clone();
     assert_eq!(narrowed, eye.count(&two.token, "the"));
-    assert_eq!(eye.count(&one.token, "the") + eye.count(&two.token, "the"), eye.count(&analyst, "the"));
+    assert_eq!(
+        eye.count(&one.token, "the") + eye.count(&two.token, "the"),
+        eye.count(&analyst, "the")
+    );
 }

@@ -252,6 +252,23 @@ impl Eye {
         self.wait_until_ready();
     }
 
+    /// Starts the server again on the same folder and the same port, so that clients find it where it was.
+    #[track_caller]
+    pub fn restart_on_the_same_port(&mut self) {
+        self.launch.listen = self.client.address().to_string();
+        self.restart();
+    }
+
+    /// Starts `eye` with these arguments beside this server and does not wait. Its standard error is the test's.
+    pub fn spawn<S: Into<OsString>>(&self, arguments: impl IntoIterator<Item = S>) -> Child {
+        let mut command = clean_command();
+        command
+            .args(arguments.into_iter().map(Into::into))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null());
+        command.spawn().expect("eye can be started")
+    }
+
     /// Runs `eye` with these arguments to its end, beside this server, and returns what came of it.
     pub fn command<S: Into<OsString>>(&self, arguments: impl IntoIterator<Item = S>) -> Output {
         run_eye(arguments)
@@ -302,6 +319,7 @@ impl Drop for Eye {
 #[derive(Clone, Debug)]
 pub struct Launch {
     data: PathBuf,
+    listen: String,
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
 }
@@ -317,6 +335,7 @@ impl Launch {
     pub fn new() -> Launch {
         Launch {
             data: PathBuf::new(),
+            listen: "127.0.0.1:0".into(),
             arguments: Vec::new(),
             environment: vec![("EYE_ADMIN_TOKEN".into(), ADMIN_TOKEN.into())],
         }
@@ -379,7 +398,7 @@ impl Launch {
     fn command(&self) -> Command {
         let mut command = clean_command();
         command
-            .args(["serve", "--listen", "127.0.0.1:0", "--data"])
+            .args(["serve", "--listen", &self.listen, "--data"])
             .arg(&self.data)
             .args(&self.arguments)
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
