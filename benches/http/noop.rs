@@ -97,11 +97,8 @@ async fn send(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Body)
         .get(header::AUTHORIZATION)
         .and_then(|value| value.to_str().ok())
         .and_then(|value| value.strip_prefix("Token "));
-    let Some(&application) = token.and_then(|token| {
-        shared
-            .tokens
-            .get(<&[u8; 32]>::from(&Sha256::digest(token.as_bytes()).into()))
-    }) else {
+    let hash: Option<[u8; 32]> = token.map(|token| Sha256::digest(token.as_bytes()).into());
+    let Some(&application) = hash.and_then(|hash| shared.tokens.get(&hash)) else {
         return StatusCode::UNAUTHORIZED.into_response();
     };
     let is_single = headers

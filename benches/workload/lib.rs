@@ -9,6 +9,8 @@
 
 // A bench that cannot go on stops with the reason; there is nobody to hand an error to.
 #![allow(clippy::unwrap_used)]
+// Sizes here are small, and random figures are cut on purpose.
+#![allow(clippy::cast_possible_truncation)]
 
 pub mod load;
 pub mod process;

@@ -157,13 +157,12 @@ fn send_arguments(eye: &Eye, app: &App, path: &Path) -> Vec<String> {
     .to_vec()
 }
 
+/// A word or phrase and the place of the set it was drawn from.
+type Drawn = (usize, String);
+
 /// Words and phrases of the sets, drawn with a fixed seed: half of the words as they occur, half as the dictionary has
 /// them, so that frequent and rare ones are there, and some that are not ASCII.
-fn drawn(
-    sets: &[Set],
-    words: usize,
-    phrases: usize,
-) -> (Vec<(usize, String)>, Vec<(usize, String)>) {
+fn drawn(sets: &[Set], words: usize, phrases: usize) -> (Vec<Drawn>, Vec<Drawn>) {
     let mut random = Random::announced(SEED);
     let mut drawn_words = BTreeSet::new();
     let foreign: Vec<(usize, &String)> = sets
@@ -227,7 +226,7 @@ fn sets_are_found_as_a_scan_finds_them(names: &[&str], words: usize, phrases: us
         "only {foreign} of the words are not ASCII"
     );
     let compare = |eye: &Eye| {
-        let hits = |drawn: &[(usize, String)]| -> u64 {
+        let hits = |drawn: &[Drawn]| -> u64 {
             drawn
                 .iter()
                 .map(|(set, phrase)| sets[*set].agrees_on(eye, phrase))
