@@ -27,10 +27,10 @@ struct Trial {
 }
 
 impl Trial {
-    fn is_sustained(&self, offered: f64) -> bool {
+    fn is_sustained(&self, offered: f64, duration: Duration) -> bool {
         self.lag_max_seconds < LAG_MAX_SECONDS
             && self.outcome.failures() == 0
-            && self.outcome.rate() >= offered * TAKEN_SHARE
+            && self.outcome.events as f64 >= offered * duration.as_secs_f64() * TAKEN_SHARE
     }
 }
 
@@ -45,7 +45,7 @@ pub(crate) fn measure(report: &mut Report) {
         // What holds for seconds may not hold for minutes: go down until it does.
         let trial = loop {
             let trial = attempt(&events, batch, connections, rate, length);
-            if trial.is_sustained(rate) || rate < 1.0 {
+            if trial.is_sustained(rate, length) || rate < 1.0 {
                 break trial;
             }
             rate *= 0.9;
@@ -63,7 +63,8 @@ pub(crate) fn measure(report: &mut Report) {
 
 /// The highest rate that goes well for a few seconds: up by half until one does not, then three halvings between.
 fn highest(events: &Arc<Events>, batch: usize, connections: usize, first: f64) -> f64 {
-    let goes_well = |rate: f64| attempt(events, batch, connections, rate, STEP).is_sustained(rate);
+    let goes_well =
+        |rate: f64| attempt(events, batch, connections, rate, STEP).is_sustained(rate, STEP);
     let (mut good, mut bad) = (0.0, first);
     while goes_well(bad) {
         good = bad;

@@ -160,7 +160,7 @@ impl Site {
             session: self.random.uuid(),
             host: weighted(&mut self.random, &hosts),
             user_agent: self.frequent_user_agents.draw(&mut self.random),
-            viewport: self.random.pick(&VIEWPORTS[..]),
+            viewport: self.random.pick::<&str>(&VIEWPORTS),
             language: weighted(&mut self.random, &languages),
             path: 0,
             referrer: String::new(),

@@ -157,3 +157,37 @@ impl Generator {
         words.join(if self.random.one_in(5) { ", " } else { " " })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Scanner, json_text};
+
+    #[test]
+    fn the_fixture_and_the_made_events_can_be_read_by_the_tests_own_means() {
+        let varied = varied();
+        let with_ids: Vec<String> = varied.iter().map(|line| with_id(line, "an id")).collect();
+        assert!(
+            with_ids
+                .iter()
+                .all(|line| json_text::fields(line)["id"] == "\"an id\"")
+        );
+        let scanner = Scanner::of(&with_ids);
+        assert_eq!(scanner.len(), varied.len());
+        assert_eq!(scanner.holding("late delivery").len(), 2);
+        assert!(
+            scanner
+                .words()
+                .iter()
+                .filter(|word| !word.is_ascii())
+                .count()
+                > 50
+        );
+
+        let (lines, ids) = Generator::new(Random::new(1), 5).lines(500);
+        assert_eq!((lines.len(), ids.len()), (500, 500));
+        let scanner = Scanner::of(&lines);
+        assert!(scanner.holding("the").len() > 100 && scanner.holding("quixotic").len() < 100);
+        assert!(!scanner.holding("quixotic").is_empty());
+    }
+}

@@ -492,6 +492,7 @@ fn announced(pipe: impl Read + Send + 'static) -> Receiver<SocketAddr> {
             if let Some(address) = line
                 .trim()
                 .strip_prefix(ANNOUNCEMENT)
+                .map(|rest| rest.trim_end_matches('/'))
                 .and_then(|rest| rest.parse().ok())
             {
                 // Nobody listens any more once the address is known.
