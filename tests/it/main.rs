@@ -1,1 +1,29 @@
-//! Promises.
+//! What The Eye promises its users, tried through its public doors. This file is the table of contents.
+
+// A test that cannot go on stops with the reason; there is nobody to hand an error to.
+#![allow(clippy::unwrap_used)]
+// Sizes here are small, and random figures are cut on purpose.
+#![allow(clippy::cast_possible_truncation)]
+
+/// Names are unique, tokens are shown once, a disabled application is locked out and loses nothing.
+mod applications;
+/// JSON's corners: what must be taken and come back as it was, what must be refused without harm.
+mod edge_cases;
+/// The server says who you are, what the limits are and how it feels, and stops without losing an answer.
+mod health;
+/// Lists are filtered, ordered and paged without a gap, and show what was stored, byte for byte.
+mod reading;
+/// The proofs on real data; they need a folder of it.
+mod real_data;
+/// What was acknowledged survives kill -9, a torn tail and the loss of the index.
+mod recovery;
+/// A search finds what a plain scan finds, in every script, newest first.
+mod searching;
+/// Every way to send, every answer to it, and retries that change nothing.
+mod sending;
+/// A session id belongs to the first application that used it, for ever.
+mod sessions_have_one_owner;
+/// Who may do what, and what everybody else is told.
+mod tokens;
+/// Wrong events are refused with every reason at once, in the old service's words.
+mod validation;

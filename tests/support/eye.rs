@@ -1,0 +1,510 @@
+//! A server of one's own: the real binary on a throw-away folder, listening on a free port. Every `Eye` ends the process
+//! it started, and nothing else, when it is dropped.
+
+use crate::http::{Answer, Client, Request};
+use crate::{binary, time};
+use serde_json::{Value, json};
+use std::ffi::OsString;
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// The admin's token of every server the tests start.
+pub const ADMIN_TOKEN: &str = "eye_a_TestsOnlyTestsOnlyTestsOnlyTestsOnly00";
+
+/// A start, a stop and a recovery must be over within this.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// What the server prints, on a line of its own, before its address.
+const ANNOUNCEMENT: &str = "listening on http://";
+
+/// A running server and its folder.
+#[derive(Debug)]
+pub struct Eye {
+    launch: Launch,
+    // Dropped after the process has been ended.
+    _folder: Option<TempDir>,
+    running: Option<Running>,
+    client: Client,
+}
+
+/// An application and the token made with it.
+#[derive(Clone, Debug)]
+pub struct App {
+    /// The application's name.
+    pub name: String,
+    /// A token that may send and read.
+    pub token: String,
+}
+
+impl Eye {
+    /// Starts a server on a new folder and waits until it is ready.
+    pub fn start() -> Eye {
+        Launch::new().start()
+    }
+
+    /// Returns the data folder.
+    pub fn data(&self) -> &Path {
+        &self.launch.data
+    }
+
+    /// Returns the server's URL, without a slash at its end.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.client.address())
+    }
+
+    /// Returns the client of this server.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Returns the server's process id.
+    pub fn process_id(&self) -> u32 {
+        self.running.as_ref().expect("the server runs").child.id()
+    }
+
+    /// Begins a GET.
+    pub fn get(&self, target: &str) -> Request<'_> {
+        self.client.request("GET", target)
+    }
+
+    /// Begins a POST.
+    pub fn post(&self, target: &str) -> Request<'_> {
+        self.client.request("POST", target)
+    }
+
+    /// Begins a request of any method.
+    pub fn request(&self, method: &str, target: &str) -> Request<'_> {
+        self.client.request(method, target)
+    }
+
+    /// Registers an application as the admin and returns it with its token.
+    #[track_caller]
+    pub fn application(&self, name: &str) -> App {
+        let made = self
+            .post("/applications")
+            .token(ADMIN_TOKEN)
+            .json(&json!({"name": name}))
+            .send()
+            .expect(201)
+            .json();
+        assert_eq!(made["name"], name);
+        App {
+            name: name.to_owned(),
+            token: made["token"]
+                .as_str()
+                .expect("a token is shown once")
+                .to_owned(),
+        }
+    }
+
+    /// Makes a token of an application (`{"scopes": ["write"]}`) and returns it.
+    #[track_caller]
+    pub fn token_of(&self, app: &App, wanted: &Value) -> String {
+        let path = format!("/applications/{}/tokens", crate::percent_encoded(&app.name));
+        let made = self
+            .post(&path)
+            .token(ADMIN_TOKEN)
+            .json(wanted)
+            .send()
+            .expect(201)
+            .json();
+        made["token"]
+            .as_str()
+            .expect("a token is shown once")
+            .to_owned()
+    }
+
+    /// Makes an analyst's token and returns it.
+    #[track_caller]
+    pub fn analyst(&self) -> String {
+        let made = self
+            .post("/tokens")
+            .token(ADMIN_TOKEN)
+            .json(&json!({"kind": "analyst"}))
+            .send()
+            .expect(201)
+            .json();
+        made["token"]
+            .as_str()
+            .expect("a token is shown once")
+            .to_owned()
+    }
+
+    /// Sends events as NDJSON in requests of 500 and panics unless all are stored.
+    #[track_caller]
+    pub fn store<T: AsRef<str>>(&self, app: &App, lines: &[T]) {
+        for lines in lines.chunks(500) {
+            let answer = self
+                .post("/events")
+                .token(&app.token)
+                .ndjson(lines)
+                .send()
+                .expect(200)
+                .json();
+            assert_eq!(answer["accepted"], lines.len(), "{answer}");
+        }
+    }
+
+    /// Follows a list to its last page and returns every page. `first` makes the request without its cursor.
+    #[track_caller]
+    pub fn pages<'a>(&'a self, first: impl Fn(&'a Eye) -> Request<'a>) -> Vec<Answer> {
+        let mut pages = vec![first(self).send().expect(200)];
+        while let Some(cursor) = next_of(&pages[pages.len() - 1]) {
+            pages.push(first(self).query("cursor", &cursor).send().expect(200));
+            assert!(pages.len() < 100_000, "a list without an end");
+        }
+        pages
+    }
+
+    /// Returns the ids of everything that `q` finds, in the order of the answer.
+    #[track_caller]
+    pub fn ids_found(&self, token: &str, q: &str) -> Vec<String> {
+        let pages = self.pages(|eye| {
+            eye.get("/search")
+                .token(token)
+                .query("q", q)
+                .query("limit", "1000")
+        });
+        pages
+            .iter()
+            .flat_map(Answer::raw_events)
+            .map(|event| event["id"].trim_matches('"').to_owned())
+            .collect()
+    }
+
+    /// Returns how many events `q` finds.
+    #[track_caller]
+    pub fn count(&self, token: &str, q: &str) -> u64 {
+        let request = self
+            .get("/search")
+            .token(token)
+            .query("q", q)
+            .query("count", "true")
+            .query("limit", "0");
+        let answer = request.send().expect(200).json();
+        assert_eq!(answer["exact"], true, "{answer}");
+        answer["count"]
+            .as_u64()
+            .unwrap_or_else(|| panic!("no count for {q}: {answer}"))
+    }
+
+    /// Ends the server with SIGTERM and panics unless it ends well (status 0).
+    #[track_caller]
+    pub fn stop(&mut self) {
+        self.terminate();
+        let status = self.wait();
+        assert!(
+            status.success(),
+            "the server ended with {status}\n{}",
+            self.complaints()
+        );
+        self.running = None;
+    }
+
+    /// Sends SIGTERM and does not wait.
+    pub fn terminate(&self) {
+        let sent = Command::new("sh")
+            .args(["-c", "kill -TERM \"$0\"", &self.process_id().to_string()])
+            .status();
+        assert!(
+            sent.expect("a shell can be started").success(),
+            "SIGTERM reaches the server"
+        );
+    }
+
+    /// Waits until the process has ended and returns its status.
+    pub fn wait(&mut self) -> ExitStatus {
+        let child = &mut self.running.as_mut().expect("the server runs").child;
+        let began = Instant::now();
+        loop {
+            if let Some(status) = child.try_wait().expect("the server is our child") {
+                return status;
+            }
+            assert!(
+                began.elapsed() < PATIENCE,
+                "the server did not end within {PATIENCE:?}"
+            );
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Ends the server with SIGKILL, at whatever it is doing.
+    pub fn kill(&mut self) {
+        self.running.as_mut().expect("the server runs").end();
+        self.running = None;
+    }
+
+    /// Starts the server again on the same folder, on a new port; stops it first if it runs.
+    #[track_caller]
+    pub fn restart(&mut self) {
+        if self.running.is_some() {
+            self.stop();
+        }
+        let running = self.launch.run();
+        self.client = Client::new(running.address);
+        self.running = Some(running);
+        self.wait_until_ready();
+    }
+
+    /// Starts the server again on the same folder and the same port, so that clients find it where it was.
+    #[track_caller]
+    pub fn restart_on_the_same_port(&mut self) {
+        self.launch.listen = self.client.address().to_string();
+        self.restart();
+    }
+
+    /// Starts `eye` with these arguments beside this server and does not wait. Its standard error is the test's.
+    pub fn spawn<S: Into<OsString>>(&self, arguments: impl IntoIterator<Item = S>) -> Child {
+        let mut command = clean_command();
+        command
+            .args(arguments.into_iter().map(Into::into))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null());
+        command.spawn().expect("eye can be started")
+    }
+
+    /// Runs `eye` with these arguments to its end, beside this server, and returns what came of it.
+    pub fn command<S: Into<OsString>>(&self, arguments: impl IntoIterator<Item = S>) -> Output {
+        run_eye(arguments)
+    }
+
+    /// Returns what the server wrote to standard error so far.
+    pub fn complaints(&self) -> String {
+        self.running
+            .as_ref()
+            .map(|running| running.complaints.lock().unwrap().clone())
+            .unwrap_or_default()
+    }
+
+    fn wait_until_ready(&mut self) {
+        let began = Instant::now();
+        loop {
+            let answer = self.get("/health/ready").try_send();
+            if answer.as_ref().is_ok_and(|answer| answer.status == 200) {
+                return;
+            }
+            let ended = self
+                .running
+                .as_mut()
+                .and_then(|running| running.child.try_wait().ok().flatten());
+            if ended.is_some() || began.elapsed() > PATIENCE {
+                panic!(
+                    "never ready: {answer:?}, ended: {ended:?}\n{}",
+                    self.complaints()
+                );
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+impl Drop for Eye {
+    fn drop(&mut self) {
+        if thread::panicking() && self.running.is_some() {
+            eprintln!("--- the server's standard error ---\n{}", self.complaints());
+        }
+        if let Some(running) = &mut self.running {
+            running.end();
+        }
+    }
+}
+
+/// How a server is to be started.
+#[derive(Clone, Debug)]
+pub struct Launch {
+    data: PathBuf,
+    listen: String,
+    arguments: Vec<String>,
+    environment: Vec<(String, String)>,
+}
+
+impl Default for Launch {
+    fn default() -> Self {
+        Launch::new()
+    }
+}
+
+impl Launch {
+    /// Returns the plain start: a new folder, a free port, the tests' admin token.
+    pub fn new() -> Launch {
+        Launch {
+            data: PathBuf::new(),
+            listen: "127.0.0.1:0".into(),
+            arguments: Vec::new(),
+            environment: vec![("EYE_ADMIN_TOKEN".into(), ADMIN_TOKEN.into())],
+        }
+    }
+
+    /// Uses this data folder, which stays when the server is dropped.
+    #[must_use]
+    pub fn data(mut self, folder: &Path) -> Launch {
+        self.data = folder.to_owned();
+        self
+    }
+
+    /// Adds a variable to the server's environment.
+    #[must_use]
+    pub fn variable(mut self, name: &str, value: &str) -> Launch {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Adds an argument to `eye serve`.
+    #[must_use]
+    pub fn argument(mut self, argument: &str) -> Launch {
+        self.arguments.push(argument.to_owned());
+        self
+    }
+
+    /// Starts the server and waits until it is ready.
+    pub fn start(mut self) -> Eye {
+        let folder = self
+            .data
+            .as_os_str()
+            .is_empty()
+            .then(|| TempDir::with_prefix("eye-test-").expect("a temporary folder"));
+        if let Some(folder) = &folder {
+            self.data = folder.path().join("data");
+        }
+        let running = self.run();
+        let client = Client::new(running.address);
+        let mut eye = Eye {
+            launch: self,
+            _folder: folder,
+            running: Some(running),
+            client,
+        };
+        eye.wait_until_ready();
+        eye
+    }
+
+    /// Starts a server that is expected to refuse, waits until it has ended, and returns what it said.
+    pub fn refused(&self) -> Output {
+        let mut child = self.command().spawn().expect("eye can be started");
+        time::wait_until("the second server gives up", PATIENCE, || {
+            child.try_wait().expect("our child").is_some()
+        });
+        child
+            .wait_with_output()
+            .expect("its last words can be read")
+    }
+
+    fn command(&self) -> Command {
+        let mut command = clean_command();
+        command
+            .args(["serve", "--listen", &self.listen, "--data"])
+            .arg(&self.data)
+            .args(&self.arguments)
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command
+    }
+
+    fn run(&self) -> Running {
+        let mut child = self.command().spawn().expect("eye can be started");
+        let complaints = kept(child.stderr.take().expect("a pipe"));
+        let announced = announced(child.stdout.take().expect("a pipe"));
+        let mut running = Running {
+            child,
+            complaints,
+            address: SocketAddr::from(([127, 0, 0, 1], 0)),
+        };
+        match announced.recv_timeout(PATIENCE) {
+            Ok(address) => running.address = address,
+            Err(why) => {
+                running.end();
+                let why = if why == RecvTimeoutError::Timeout {
+                    "in time"
+                } else {
+                    "before it ended"
+                };
+                panic!(
+                    "the server announced no address {why}\n{}",
+                    running.complaints.lock().unwrap()
+                );
+            }
+        }
+        running
+    }
+}
+
+/// Runs `eye` with these arguments to its end and returns what came of it.
+pub(crate) fn run_eye<S: Into<OsString>>(arguments: impl IntoIterator<Item = S>) -> Output {
+    let arguments: Vec<OsString> = arguments.into_iter().map(Into::into).collect();
+    clean_command()
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()
+        .expect("eye can be started")
+}
+
+/// `eye`, free of settings that the tester's own environment may hold.
+fn clean_command() -> Command {
+    let mut command = Command::new(binary::eye());
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("EYE_") {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+#[derive(Debug)]
+struct Running {
+    child: Child,
+    complaints: Arc<Mutex<String>>,
+    address: SocketAddr,
+}
+
+impl Running {
+    fn end(&mut self) {
+        // Both fail only where the process has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Reads a pipe for as long as it is open, so that the server never blocks on it, and keeps what came.
+fn kept(pipe: impl Read + Send + 'static) -> Arc<Mutex<String>> {
+    let kept = Arc::new(Mutex::new(String::new()));
+    let writer = kept.clone();
+    thread::spawn(move || {
+        for line in BufReader::new(pipe).lines().map_while(Result::ok) {
+            writer.lock().unwrap().push_str(&(line + "\n"));
+        }
+    });
+    kept
+}
+
+/// Reads standard output for as long as it is open and reports the address once it is announced.
+fn announced(pipe: impl Read + Send + 'static) -> Receiver<SocketAddr> {
+    let (sender, receiver) = channel();
+    thread::spawn(move || {
+        for line in BufReader::new(pipe).lines().map_while(Result::ok) {
+            if let Some(address) = line
+                .trim()
+                .strip_prefix(ANNOUNCEMENT)
+                .map(|rest| rest.trim_end_matches('/'))
+                .and_then(|rest| rest.parse().ok())
+            {
+                // Nobody listens any more once the address is known.
+                let _ = sender.send(address);
+            }
+        }
+    });
+    receiver
+}
+
+fn next_of(page: &Answer) -> Option<String> {
+    let next = crate::json_text::fields(&page.text());
+    let next = next.get("next").expect("every list has `next`");
+    serde_json::from_str::<Option<String>>(next).expect("a cursor is a string or null")
+}
