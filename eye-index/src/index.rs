@@ -26,12 +26,15 @@ const SORTED_MAX: usize = 20_000;
 pub struct IndexConfig {
     /// How long an event waits at most, with the indexer keeping up, before it can be found without asking for it.
     pub commit_interval: Duration,
+    /// The indexer's nice value, 0 to 19. Sending goes first; at 19 reads wait long on a busy machine.
+    pub nice: i32,
 }
 
 impl Default for IndexConfig {
     fn default() -> Self {
         Self {
             commit_interval: Duration::from_millis(300),
+            nice: 5,
         }
     }
 }

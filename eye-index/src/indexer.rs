@@ -1,7 +1,7 @@
 //! The thread that follows the log and grows the indexes from it.
 //!
 //! What must stay true: it applies every record once, in log order, to each projection, from where that projection
-//! says it is; and it never stops because of what an event holds. It works at the lowest priority: sending goes first.
+//! says it is; and it never stops because of what an event holds. It works at a lower priority: sending goes first.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -117,7 +117,7 @@ pub(crate) struct Indexer {
 impl Indexer {
     /// Works until it is told to stop; then everything applied is synced.
     pub(crate) fn run(&self) {
-        lowest_priority();
+        lower_priority(self.config.nice);
         loop {
             match self.follow() {
                 Ok(()) => return,
@@ -150,11 +150,13 @@ impl Indexer {
     fn segment(&self, base: Offset) -> Result<Option<Offset>, IndexError> {
         let shard = self.shards.get(base)?;
         let done = shard.view().end;
-        if let Some(next) = self.next_base(base) {
-            if done >= next && self.catalog.end() >= next && shard.is_sealed() {
-                self.progress.publish(self.progress.through().max(next));
-                return Ok(Some(next));
-            }
+        if let Some(next) = self.next_base(base)
+            && done >= next
+            && self.catalog.end() >= next
+            && shard.is_sealed()
+        {
+            self.progress.publish(self.progress.through().max(next));
+            return Ok(Some(next));
         }
         let outcome = Segment {
             indexer: self,
@@ -330,7 +332,7 @@ impl SealQueue {
 
     /// Seals what comes, when the indexer is not behind. At the end, what was not sealed is synced as it is.
     pub(crate) fn run(&self, progress: &Progress, reader: &Reader) {
-        lowest_priority();
+        lower_priority(LOWEST);
         loop {
             let writer = {
                 let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
@@ -370,10 +372,13 @@ impl SealQueue {
     }
 }
 
-/// Lets every other thread go first. Threads started from this one inherit it.
-fn lowest_priority() {
+/// The nice value of what nobody waits for.
+const LOWEST: i32 = 19;
+
+/// Lets other threads go first. Threads started from this one inherit it.
+fn lower_priority(nice: i32) {
     let thread = rustix::thread::gettid();
-    if let Err(error) = rustix::process::setpriority_process(Some(thread), 19) {
+    if let Err(error) = rustix::process::setpriority_process(Some(thread), nice) {
         tracing::debug!(%error, "cannot lower the indexer's priority");
     }
 }

@@ -205,19 +205,19 @@ impl Admission {
         added: &mut Added,
     ) -> Result<Option<Exception>, ReadError> {
         // The id first: a repeat is a repeat even if it says so about somebody else's session.
-        if let Some((id, content_hash)) = item.client {
-            if let Some(entry) = self.id_entry(application, id, now)? {
-                return Ok(Some(if entry.content_hash == content_hash {
-                    Exception::Duplicate {
-                        offset: entry.offset,
-                        id,
-                    }
-                } else {
-                    Exception::IdConflict {
-                        offset: entry.offset,
-                    }
-                }));
-            }
+        if let Some((id, content_hash)) = item.client
+            && let Some(entry) = self.id_entry(application, id, now)?
+        {
+            return Ok(Some(if entry.content_hash == content_hash {
+                Exception::Duplicate {
+                    offset: entry.offset,
+                    id,
+                }
+            } else {
+                Exception::IdConflict {
+                    offset: entry.offset,
+                }
+            }));
         }
         match self.owner(item.session)? {
             Some(owner) if owner != application => return Ok(Some(Exception::SessionConflict)),

@@ -156,14 +156,15 @@ fn unicode_escape(text: &str) -> (char, usize) {
     let Some(high) = unit(2) else {
         return (char::REPLACEMENT_CHARACTER, 2);
     };
-    if (0xD800..0xDC00).contains(&high) && text.get(6..8) == Some("\\u") {
-        if let Some(low) = unit(8).filter(|low| (0xDC00..0xE000).contains(low)) {
-            let joined = 0x1_0000 + ((high - 0xD800) << 10) + (low - 0xDC00);
-            return (
-                char::from_u32(joined).unwrap_or(char::REPLACEMENT_CHARACTER),
-                12,
-            );
-        }
+    if (0xD800..0xDC00).contains(&high)
+        && text.get(6..8) == Some("\\u")
+        && let Some(low) = unit(8).filter(|low| (0xDC00..0xE000).contains(low))
+    {
+        let joined = 0x1_0000 + ((high - 0xD800) << 10) + (low - 0xDC00);
+        return (
+            char::from_u32(joined).unwrap_or(char::REPLACEMENT_CHARACTER),
+            12,
+        );
     }
     (
         char::from_u32(high).unwrap_or(char::REPLACEMENT_CHARACTER),

@@ -86,14 +86,14 @@ pub(crate) fn recover(storage: &dyn Storage, idempotency_window: i64) -> Result<
     for (place, base) in bases.iter().enumerate() {
         let next = bases.get(place + 1).copied();
         let segment = open_segment(storage, *base)?;
-        if let Some(first) = recovered.segments.first() {
-            if first.header.store != segment.header.store {
-                let what = format!(
-                    "a segment of store {}, not {}",
-                    segment.header.store, first.header.store
-                );
-                return Err(segment.damage(0, *base, what).into());
-            }
+        if let Some(first) = recovered.segments.first()
+            && first.header.store != segment.header.store
+        {
+            let what = format!(
+                "a segment of store {}, not {}",
+                segment.header.store, first.header.store
+            );
+            return Err(segment.damage(0, *base, what).into());
         }
         if recovered.report.end != *base {
             let what = format!(

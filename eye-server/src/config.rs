@@ -46,6 +46,10 @@ pub struct Settings {
     pub queries_max: usize,
     /// How many records the index may be behind before sending is refused.
     pub max_index_lag: usize,
+    /// When a segment of the log rolls, bytes of its file.
+    pub segment_max_bytes: usize,
+    /// The indexer's nice value, 0 to 19: how far it steps back behind sending and reading.
+    pub indexer_nice: usize,
 }
 
 /// Shows everything but the secret.
@@ -86,6 +90,8 @@ impl Settings {
             query_deadline: Duration::from_secs(10),
             queries_max: 64,
             max_index_lag: 2_000_000,
+            segment_max_bytes: 128 * MIB,
+            indexer_nice: 5,
         }
     }
 
@@ -133,7 +139,7 @@ impl Settings {
     }
 
     /// Every number among the settings: its name, its unit, its place.
-    fn entries(&mut self) -> [(&'static str, &'static str, Slot<'_>); 12] {
+    fn entries(&mut self) -> [(&'static str, &'static str, Slot<'_>); 14] {
         [
             (
                 "event_max_bytes",
@@ -182,6 +188,16 @@ impl Settings {
                 "max_index_lag",
                 "records",
                 Slot::Count(&mut self.max_index_lag),
+            ),
+            (
+                "segment_max_bytes",
+                "bytes",
+                Slot::Count(&mut self.segment_max_bytes),
+            ),
+            (
+                "indexer_nice",
+                "nice value",
+                Slot::Count(&mut self.indexer_nice),
             ),
         ]
     }

@@ -88,9 +88,21 @@ pub async fn open(settings: &Settings) -> Result<App, StartError> {
             source,
         };
         std::fs::create_dir_all(&settings.data).map_err(folder)?;
-        let (log, report) = Log::open(&settings.data.join("log"), LogConfig::default())?;
+        let (log, report) = {
+            let segment_max_bytes = u64::try_from(settings.segment_max_bytes).unwrap_or(u64::MAX);
+            let config = LogConfig {
+                segment_max_bytes,
+                ..LogConfig::default()
+            };
+            Log::open(&settings.data.join("log"), config)?
+        };
         tracing::info!(?report, "the log is open");
-        let index = Index::open(&settings.data.join("index"), &log, IndexConfig::default())?;
+        let nice = i32::try_from(settings.indexer_nice).unwrap_or(19).min(19);
+        let config = IndexConfig {
+            nice,
+            ..IndexConfig::default()
+        };
+        let index = Index::open(&settings.data.join("index"), &log, config)?;
         Ok(App {
             state: AppState::new(settings, log, index),
         })

@@ -572,7 +572,15 @@ fn a_beacon_may_come_from_any_page() {
         )
         .send();
     assert!(matches!(preflight.status, 200 | 204), "{preflight:?}");
-    assert_eq!(preflight.header("access-control-allow-origin"), Some("*"));
+    // Mirrored, not `*`: browsers refuse `*` for requests that carry credentials.
+    assert_eq!(
+        preflight.header("access-control-allow-origin"),
+        Some("https://www.example.com")
+    );
+    assert_eq!(
+        preflight.header("access-control-allow-credentials"),
+        Some("true")
+    );
     let allowed = preflight
         .header("access-control-allow-headers")
         .unwrap_or_default()

@@ -150,14 +150,12 @@ impl<'s> Walk<'s> {
             let mut place = 0;
             while place + FRAME_HEADER_BYTES <= chunk.len() {
                 let bytes = &chunk[place..place + FRAME_HEADER_BYTES];
-                if bytes[..4] == *b"EYEF" {
-                    if let Found::Frame(header, _) =
+                if bytes[..4] == *b"EYEF"
+                    && let Found::Frame(header, _) =
                         FrameHeader::decode(bytes, self.segment.header.salt)
-                    {
-                        if header.durable_end > found.map_or(offset, |(_, most)| most) {
-                            found = Some((at + place as u64, header.durable_end));
-                        }
-                    }
+                    && header.durable_end > found.map_or(offset, |(_, most)| most)
+                {
+                    found = Some((at + place as u64, header.durable_end));
                 }
                 place += 8;
             }
