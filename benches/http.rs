@@ -35,7 +35,10 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if arguments.first().is_some_and(|command| command == noop::COMMAND) {
+    if arguments
+        .first()
+        .is_some_and(|command| command == noop::COMMAND)
+    {
         return noop::serve();
     }
     // `cargo bench` says `--bench`; `cargo test --benches` does not, and measures nothing.

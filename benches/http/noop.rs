@@ -17,19 +17,31 @@ pub(crate) fn serve() {
     runtime.block_on(async {
         let folder = tempfile::tempdir().expect("a folder for the registry");
         let settings = eye_server::Settings::new(folder.path());
-        let app = eye_server::open(&settings).await.expect("an empty store opens");
+        let app = eye_server::open(&settings)
+            .await
+            .expect("an empty store opens");
         let register = Request::post("/applications")
             .header("content-type", "application/json")
             .body(Body::from(r#"{"name":"bench"}"#))
             .unwrap();
         let answer = app.router_as_owner().oneshot(register).await.unwrap();
-        let answer = axum::body::to_bytes(answer.into_body(), 1 << 16).await.unwrap();
+        let answer = axum::body::to_bytes(answer.into_body(), 1 << 16)
+            .await
+            .unwrap();
         let answer: serde_json::Value = serde_json::from_slice(&answer).unwrap();
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
             .await
             .expect("a free port");
-        println!("{}", listener.local_addr().expect("a bound socket has an address"));
-        println!("{}", answer["token"].as_str().expect("the application's token"));
+        println!(
+            "{}",
+            listener
+                .local_addr()
+                .expect("a bound socket has an address")
+        );
+        println!(
+            "{}",
+            answer["token"].as_str().expect("the application's token")
+        );
         app.serve_to_nowhere(listener).await;
     });
 }

@@ -381,11 +381,14 @@ const IDLE_POLICY: i32 = 20;
 fn lower_priority(nice: i32) {
     if nice >= IDLE_POLICY {
         let policy = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
-        let outcome = set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, policy);
+        let outcome =
+            set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, policy);
         if let Err(error) = outcome {
             tracing::warn!(?error, "cannot run the indexer when idle only");
         }
-    } else if let Err(error) = rustix::process::setpriority_process(Some(rustix::thread::gettid()), nice) {
+    } else if let Err(error) =
+        rustix::process::setpriority_process(Some(rustix::thread::gettid()), nice)
+    {
         tracing::warn!(%error, "cannot lower the indexer's priority");
     }
 }

@@ -1,5 +1,6 @@
 //! Asking: the words of a text, the query language, its parser, and the shards that answer.
 
+pub mod bare;
 mod collect;
 mod columns;
 mod directory;

@@ -11,7 +11,7 @@ use crate::error::AppendError;
 use crate::format::footer::Summary;
 use crate::format::frame::{self, FRAME_HEADER_BYTES, FrameHeader, TABLE_ENTRY_BYTES};
 use crate::format::segment_header::{SEGMENT_HEADER_BYTES, SegmentHeader};
-use crate::format::{FRAME_BODY_MAX_BYTES, aligned, file_name};
+use crate::format::{FRAME_BODY_MAX_BYTES, FRAME_RECORDS_MAX, aligned, file_name};
 use crate::log::Shared;
 use crate::offset::Offset;
 use crate::segment::Segment;
@@ -29,6 +29,8 @@ pub(crate) struct Appender {
     active: Tail,
     group: Vec<u8>,
     last_received_at: i64,
+    /// The durable end that the last frame says.
+    said_durable: Offset,
 }
 
 /// The end of the active segment.
@@ -102,12 +104,14 @@ pub(crate) struct Closed {
 impl Appender {
     pub(crate) fn new(shared: Arc<Shared>, segment_max_bytes: u64, active: Tail) -> Self {
         let last_received_at = active.summary.last_received_at;
+        let group = Vec::new();
         Self {
             shared,
             segment_max_bytes,
             active,
-            group: Vec::new(),
+            group,
             last_received_at,
+            said_durable: 0,
         }
     }
 
@@ -135,7 +139,7 @@ impl Appender {
     /// Returns how many bytes of frame `records` records of `bytes` bytes make, or why they cannot be one.
     fn frame_bytes(records: usize, bytes: usize) -> Result<usize, AppendError> {
         let body = records * TABLE_ENTRY_BYTES + bytes;
-        if body > FRAME_BODY_MAX_BYTES {
+        if records > FRAME_RECORDS_MAX || body > FRAME_BODY_MAX_BYTES {
             return Err(AppendError::TooLarge {
                 bytes: body,
                 limit: FRAME_BODY_MAX_BYTES,
@@ -164,6 +168,7 @@ impl Appender {
             (count + 1, bytes + record.len())
         });
         let length = Self::frame_bytes(count, bytes)?;
+        self.refuse_if_poisoned()?;
         let position = self.active.position + self.group.len() as u64;
         self.fill(position + length as u64)?;
         let mut header = FrameHeader {
@@ -183,6 +188,7 @@ impl Appender {
             records,
             self.active.segment.header.salt,
         );
+        self.said_durable = header.durable_end;
         self.active.note(&header, sum, position);
         Ok(())
     }
@@ -222,6 +228,7 @@ impl Appender {
         if self.group.is_empty() {
             return Ok(());
         }
+        self.refuse_if_poisoned()?;
         let file = &self.active.segment.file;
         let stored = file
             .write_at(&self.group, self.active.position)
@@ -258,9 +265,18 @@ impl Appender {
     /// Writes a frame without records that says how far the log is durable, unless the last frame says it already.
     /// After this, damage to any record can be told from a torn tail.
     pub(crate) fn mark_durable(&mut self) -> Result<(), AppendError> {
+        if self.said_durable == self.next_offset() {
+            return Ok(());
+        }
         let now = self.arrival();
         self.push(std::iter::empty(), now, 0, 0)?;
         self.flush()
+    }
+
+    fn refuse_if_poisoned(&self) -> Result<(), AppendError> {
+        self.shared
+            .poisoned()
+            .map_or(Ok(()), |message| Err(AppendError::Poisoned(message)))
     }
 
     fn poison(&self, doing: &str, error: &io::Error) -> AppendError {

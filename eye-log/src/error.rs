@@ -81,7 +81,9 @@ pub enum AppendError {
     #[error("the disk is full")]
     DiskFull,
     /// The request holds more than one frame can.
-    #[error("{bytes} bytes of records in one request; at most {limit} fit")]
+    #[error(
+        "{bytes} bytes of records in one request; at most {limit} bytes, and 100,000 records, fit into a frame"
+    )]
     TooLarge {
         /// What the request came to.
         bytes: usize,

@@ -140,7 +140,15 @@ impl Log {
             spare: Mutex::default(),
         });
         let tail = match found.tail.take() {
-            Some(tail) => tail,
+            Some(tail) => {
+                // After a crash of the process the tail may be in the page cache alone. Nothing of it is shown, or
+                // counted as stored, before the disk has it.
+                tail.segment
+                    .file
+                    .sync()
+                    .map_err(io("syncing the last segment of"))?;
+                tail
+            }
             None => {
                 let tail = begin_segment(&shared, found.report.end)
                     .map_err(io("beginning a segment in"))?;
@@ -234,18 +242,17 @@ impl Log {
     }
 
     fn push(&self, request: Request, bytes: usize) -> Result<(), QueueFull> {
-        match self.inner.queue.push(request, bytes, &self.inner.config) {
-            Ok(()) => Ok(()),
-            Err((_, Refused::Full(full))) => Err(full),
-            Err((Request::Append(_, reply), Refused::Closed)) => {
-                reply(Err(AppendError::Closed));
-                Ok(())
-            }
-            Err((Request::Change(_, _, reply), Refused::Closed)) => {
-                reply(Err(AppendError::Closed.into()));
-                Ok(())
+        let Err(refused) = self.inner.queue.push(request, bytes, &self.inner.config) else {
+            return Ok(());
+        };
+        match *refused {
+            (_, Refused::Full(full)) => return Err(full),
+            (Request::Append(_, reply), Refused::Closed) => reply(Err(AppendError::Closed)),
+            (Request::Change(_, _, reply), Refused::Closed) => {
+                reply(Err(AppendError::Closed.into()))
             }
         }
+        Ok(())
     }
 
     /// Stops taking requests, writes and answers what waits, syncs, and ends the threads. Closing twice is harmless.
@@ -785,6 +792,191 @@ mod tests {
             (damage.first_offset, damage.last_offset),
             (bases[1], Some(bases[2] - 1))
         );
+        assert_eq!(
+            verify::verify(folder.path(), &mut |_, _| ())
+                .unwrap()
+                .damage
+                .len(),
+            1
+        );
+    }
+
+    /// A folder whose syncs fail while `broken` is set, and which counts writes.
+    #[derive(Debug)]
+    struct FailingDisk {
+        disk: Disk,
+        broken: Arc<std::sync::atomic::AtomicBool>,
+    }
+
+    #[derive(Debug)]
+    struct FailingFile {
+        file: Arc<dyn StorageFile>,
+        broken: Arc<std::sync::atomic::AtomicBool>,
+    }
+
+    impl Storage for FailingDisk {
+        fn list(&self) -> std::io::Result<Vec<String>> {
+            self.disk.list()
+        }
+        fn open(&self, name: &str) -> std::io::Result<Arc<dyn StorageFile>> {
+            Ok(Arc::new(FailingFile {
+                file: self.disk.open(name)?,
+                broken: self.broken.clone(),
+            }))
+        }
+        fn create(&self, name: &str) -> std::io::Result<Arc<dyn StorageFile>> {
+            Ok(Arc::new(FailingFile {
+                file: self.disk.create(name)?,
+                broken: self.broken.clone(),
+            }))
+        }
+        fn rename(&self, from: &str, to: &str) -> std::io::Result<()> {
+            self.disk.rename(from, to)
+        }
+        fn remove(&self, name: &str) -> std::io::Result<()> {
+            self.disk.remove(name)
+        }
+        fn sync_names(&self) -> std::io::Result<()> {
+            self.disk.sync_names()
+        }
+    }
+
+    impl StorageFile for FailingFile {
+        fn read_at(&self, buffer: &mut [u8], position: u64) -> std::io::Result<()> {
+            self.file.read_at(buffer, position)
+        }
+        fn write_at(&self, bytes: &[u8], position: u64) -> std::io::Result<()> {
+            self.file.write_at(bytes, position)
+        }
+        fn sync(&self) -> std::io::Result<()> {
+            if self.broken.load(std::sync::atomic::Ordering::SeqCst) {
+                return Err(std::io::Error::other("the disk failed"));
+            }
+            self.file.sync()
+        }
+        fn size(&self) -> std::io::Result<u64> {
+            self.file.size()
+        }
+        fn set_size(&self, bytes: u64) -> std::io::Result<()> {
+            self.file.set_size(bytes)
+        }
+    }
+
+    /// Once a sync failed, nobody knows what the disk holds; a second later the idle marker used to write the failed
+    /// group again and published it.
+    #[test]
+    fn after_a_failed_sync_nothing_is_written_or_shown_any_more() {
+        let folder = tempfile::tempdir().unwrap();
+        let broken = Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let disk = FailingDisk {
+            disk: Disk::new(folder.path()),
+            broken: broken.clone(),
+        };
+        let (log, _) = Log::open_in(Arc::new(disk), small()).unwrap();
+        send(&log, 0, 1, None, "{}");
+        broken.store(true, std::sync::atomic::Ordering::SeqCst);
+        let mut batch = Batch::new(ApplicationId(0));
+        push(&mut batch, 2, None, "{}");
+        assert!(matches!(append(&log, batch), Err(AppendError::Poisoned(_))));
+        broken.store(false, std::sync::atomic::Ordering::SeqCst);
+        let written =
+            || std::fs::read(folder.path().join(crate::format::file_name::segment(0))).unwrap();
+        let before = written();
+        std::thread::sleep(std::time::Duration::from_millis(1500));
+        let mut batch = Batch::new(ApplicationId(0));
+        push(&mut batch, 3, None, "{}");
+        assert!(matches!(append(&log, batch), Err(AppendError::Poisoned(_))));
+        assert_eq!(log.reader().durable_end(), 1);
+        log.close();
+        assert!(written() == before, "nothing was written after the failure");
+        assert!(matches!(log.health(), LogHealth::Poisoned(_)));
+    }
+
+    /// The format holds 100,000 records a frame; one more used to be acknowledged and could not be read again.
+    #[test]
+    fn more_records_than_a_frame_holds_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let (log, _) = Log::open(folder.path(), LogConfig::default()).unwrap();
+        let mut batch = Batch::new(ApplicationId(0));
+        for _ in 0..=crate::format::FRAME_RECORDS_MAX {
+            push(&mut batch, 1, None, "{}");
+        }
+        assert!(matches!(
+            append(&log, batch),
+            Err(AppendError::TooLarge { .. })
+        ));
+        assert_eq!(
+            send(&log, 7, 1, None, "{}").stored,
+            1,
+            "the refused batch owns nothing"
+        );
+    }
+
+    fn rolled(folder: &Path) -> Vec<Offset> {
+        let (log, _) = Log::open(folder, small()).unwrap();
+        for number in 0..400u128 {
+            send(
+                &log,
+                1,
+                number % 50,
+                None,
+                &format!("{{\"x\":\"{}\"}}", "y".repeat(300)),
+            );
+        }
+        log.reader().segment_bases()
+    }
+
+    #[test]
+    fn a_footer_that_does_not_hold_is_written_again_from_the_frames() {
+        let folder = tempfile::tempdir().unwrap();
+        let bases = rolled(folder.path());
+        let path = folder
+            .path()
+            .join(crate::format::file_name::segment(bases[1]));
+        let sound = std::fs::read(&path).unwrap();
+        let frames_end = {
+            let at = sound.len() - crate::format::footer::TRAILER_BYTES + 24;
+            u64::from_le_bytes(sound[at..at + 8].try_into().unwrap())
+        };
+        flip(&path, frames_end + 3);
+        let (log, report) = Log::open(folder.path(), small()).unwrap();
+        assert_eq!(report.cut, None);
+        assert_eq!(
+            send(&log, 2, 7, None, "{}").exceptions[0].1,
+            Exception::SessionConflict
+        );
+        drop(log);
+        assert_eq!(std::fs::read(&path).unwrap(), sound);
+    }
+
+    #[test]
+    fn a_missing_newest_segment_is_damage() {
+        let folder = tempfile::tempdir().unwrap();
+        let bases = rolled(folder.path());
+        let last = *bases.last().unwrap();
+        std::fs::remove_file(folder.path().join(crate::format::file_name::segment(last))).unwrap();
+        let OpenError::Damaged { damage } = Log::open(folder.path(), small()).unwrap_err() else {
+            panic!()
+        };
+        assert_eq!(damage.first_offset, last);
+        assert_eq!(
+            verify::verify(folder.path(), &mut |_, _| ())
+                .unwrap()
+                .damage
+                .len(),
+            1
+        );
+    }
+
+    #[test]
+    fn a_missing_first_segment_is_damage() {
+        let folder = tempfile::tempdir().unwrap();
+        rolled(folder.path());
+        std::fs::remove_file(folder.path().join(crate::format::file_name::segment(0))).unwrap();
+        assert!(matches!(
+            Log::open(folder.path(), small()).unwrap_err(),
+            OpenError::Damaged { .. }
+        ));
         assert_eq!(
             verify::verify(folder.path(), &mut |_, _| ())
                 .unwrap()

@@ -233,15 +233,7 @@ impl Lookup {
                 && position + length as u64 <= start + bytes.len() as u64
         });
         if !inside {
-            // Reading ahead stops at the end of the file.
-            let size = segment.file.size().map_err(|error| ReadError::Io {
-                file: segment.name.clone(),
-                message: error.to_string(),
-            })?;
-            let ahead = usize::try_from(size.saturating_sub(position))
-                .unwrap_or(LOOK_BYTES)
-                .min(LOOK_BYTES);
-            let bytes = segment.read(position, length.max(ahead))?;
+            let bytes = segment.read_ahead(position, length, length.max(LOOK_BYTES))?;
             self.window = Some((segment.clone(), position, bytes));
         }
         let (_, start, bytes) = self.window.as_ref().expect("the window was just filled");
@@ -368,12 +360,7 @@ impl Scan {
         }
         let (segment, position) = self.position()?;
         let segment_end = self.segment_end(&segment).min(end);
-        let size = segment.file.size().map_err(|e| ReadError::Io {
-            file: segment.name.clone(),
-            message: e.to_string(),
-        })?;
-        let there = usize::try_from(size.saturating_sub(position)).unwrap_or(usize::MAX);
-        self.fill(&segment, position, SCAN_BYTES.min(there))?;
+        self.bytes = segment.read_ahead(position, FRAME_HEADER_BYTES, SCAN_BYTES)?;
         let salt = segment.header.salt;
         let (mut at, mut count) = (0usize, 0usize);
         while self.next < segment_end {
@@ -396,7 +383,7 @@ impl Scan {
                     break;
                 }
                 // A frame larger than a piece is read whole.
-                self.fill(&segment, position, whole)?;
+                self.bytes = segment.read(position, whole)?;
             }
             let body = &self.bytes[at + FRAME_HEADER_BYTES..at + whole];
             if header.first_offset > self.next {
@@ -424,11 +411,6 @@ impl Scan {
         self.place =
             (self.next < self.segment_end(&segment)).then_some((segment, position + at as u64));
         Ok(count)
-    }
-
-    fn fill(&mut self, segment: &Segment, position: u64, length: usize) -> Result<(), ReadError> {
-        self.bytes.resize(length, 0);
-        segment.read_into(&mut self.bytes, position)
     }
 
     fn segment_end(&self, segment: &Segment) -> Offset {

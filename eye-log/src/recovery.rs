@@ -70,14 +70,6 @@ pub(crate) fn recover(storage: &dyn Storage, idempotency_window: i64) -> Result<
     let names = storage
         .list()
         .map_err(|error| Failed::Io("listing", String::new(), error))?;
-    for name in names
-        .iter()
-        .filter(|name| *name == SPARE || *name == BEGINNING)
-    {
-        storage
-            .remove(name)
-            .map_err(|error| Failed::Io("removing", name.clone(), error))?;
-    }
     let mut bases: Vec<Offset> = names
         .iter()
         .filter_map(|name| file_name::base_of(name))
@@ -108,6 +100,15 @@ pub(crate) fn recover(storage: &dyn Storage, idempotency_window: i64) -> Result<
             .into());
         }
         recovered.take_in(storage, segment, next)?;
+    }
+    // Only now that nothing is damaged: a log that does not open is not touched.
+    for name in names
+        .iter()
+        .filter(|name| *name == SPARE || *name == BEGINNING)
+    {
+        storage
+            .remove(name)
+            .map_err(|error| Failed::Io("removing", name.clone(), error))?;
     }
     recovered.report.segments = bases.len();
     Ok(recovered)
@@ -198,6 +199,40 @@ pub(crate) fn trailer_of(segment: &Segment) -> Result<Option<Trailer>, ReadError
     }))
 }
 
+/// The parts of a footer that opening reads; the tables stay where they are until they are asked.
+struct Footer {
+    index: Vec<(Offset, u64)>,
+    controls: Vec<Offset>,
+    session_filter: Filter,
+    id_filter: Filter,
+}
+
+impl Footer {
+    /// Reads the parts; `None` when one of them is not what was written.
+    fn read(segment: &Segment, trailer: Trailer) -> Result<Option<Self>, ReadError> {
+        let layout = trailer.layout();
+        let part = |place: usize,
+                    (position, length): (u64, usize)|
+         -> Result<Option<Vec<u8>>, ReadError> {
+            let bytes = segment.read(position, length)?;
+            Ok(trailer
+                .holds(place, &bytes, segment.header.salt)
+                .then_some(bytes))
+        };
+        let parts = [part(0, layout.index)?, part(1, layout.controls)?];
+        let filters = [part(4, layout.session_filter)?, part(5, layout.id_filter)?];
+        let ([Some(index), Some(controls)], [Some(sessions), Some(ids)]) = (parts, filters) else {
+            return Ok(None);
+        };
+        Ok(Some(Self {
+            index: footer::decode_index(&index),
+            controls: footer::decode_controls(&controls),
+            session_filter: Filter::from_bytes(sessions),
+            id_filter: Filter::from_bytes(ids),
+        }))
+    }
+}
+
 impl Recovered {
     fn take_in(
         &mut self,
@@ -205,32 +240,33 @@ impl Recovered {
         segment: Segment,
         next: Option<Offset>,
     ) -> Result<(), Failed> {
-        match trailer_of(&segment)? {
-            // A footer that ends elsewhere than the next segment begins is judged by the frames.
-            Some(trailer) if next.is_none_or(|next| next == trailer.summary.end) => {
-                self.take_in_sealed(segment, trailer)
+        let Some(trailer) = trailer_of(&segment)? else {
+            return self.take_in_unsealed(storage, segment, next);
+        };
+        let Some(next) = next else {
+            // A segment is sealed after its successor was begun, and the successor's name was synced before.
+            let what = "this segment was closed, but the one that follows it is missing";
+            return Err(segment.damage(0, trailer.summary.end, what).into());
+        };
+        // A footer that ends elsewhere than the next segment begins, or whose parts do not hold, is judged by the
+        // frames, and written again from them.
+        match Footer::read(&segment, trailer)? {
+            Some(footer) if next == trailer.summary.end => {
+                self.take_in_sealed(segment, trailer, footer)
             }
-            _ => self.take_in_unsealed(storage, segment, next),
+            _ => self.take_in_unsealed(storage, segment, Some(next)),
         }
     }
 
-    fn take_in_sealed(&mut self, segment: Segment, trailer: Trailer) -> Result<(), Failed> {
-        let layout = trailer.layout();
-        let part = |place: usize, (position, length): (u64, usize)| -> Result<Vec<u8>, Failed> {
-            let bytes = segment.read(position, length)?;
-            if !trailer.holds(place, &bytes, segment.header.salt) {
-                let what = "a part of the footer does not match its checksum".to_owned();
-                return Err(segment.damage(position, segment.header.base, what).into());
-            }
-            Ok(bytes)
-        };
-        let index = footer::decode_index(&part(0, layout.index)?);
-        let controls = footer::decode_controls(&part(1, layout.controls)?);
-        let session_filter = Filter::from_bytes(part(4, layout.session_filter)?);
-        let id_filter = Filter::from_bytes(part(5, layout.id_filter)?);
-        let entries = SealedEntries::in_footer(trailer, session_filter, id_filter);
-        let segment = Arc::new(segment.sealed_with(trailer.summary, index));
-        for offset in controls {
+    fn take_in_sealed(
+        &mut self,
+        segment: Segment,
+        trailer: Trailer,
+        footer: Footer,
+    ) -> Result<(), Failed> {
+        let entries = SealedEntries::in_footer(trailer, footer.session_filter, footer.id_filter);
+        let segment = Arc::new(segment.sealed_with(trailer.summary, footer.index));
+        for offset in footer.controls {
             let registry = &mut self.registry;
             crate::reader::record_of(&segment, offset, |record| {
                 if let Record::Registry(record) = record {
@@ -334,7 +370,7 @@ impl Recovered {
             }
             .into());
         }
-        let Some(first_set) = walk.first_byte_set()? else {
+        let Some(set) = walk.bytes_set()? else {
             return Ok(());
         };
         if let Some((at, durable_end)) = walk.later_frame_says_durable(expected)? {
@@ -347,7 +383,7 @@ impl Recovered {
             }
             .into());
         }
-        let cut = cut_tail(storage, segment, position, first_set, walk.file_bytes())
+        let cut = cut_tail(storage, segment, position, set.end)
             .map_err(|error| Failed::Io("cutting the torn tail of", segment.name.clone(), error))?;
         tracing::warn!(
             file = cut.file,
@@ -366,20 +402,9 @@ fn cut_tail(
     storage: &dyn Storage,
     segment: &Segment,
     position: u64,
-    first_set: u64,
-    file_bytes: u64,
+    end: u64,
 ) -> std::io::Result<Cut> {
     const STEP: usize = 1 << 20;
-    let mut end = first_set;
-    let mut at = first_set;
-    while at < file_bytes {
-        let length = usize::try_from(file_bytes - at).unwrap_or(STEP).min(STEP);
-        let chunk = crate::storage::read_vec(segment.file.as_ref(), at, length)?;
-        if let Some(last) = chunk.iter().rposition(|byte| *byte != 0) {
-            end = at + last as u64 + 1;
-        }
-        at += length as u64;
-    }
     let kept_as = format!(
         "torn-{:020}-{position}-{}.cut",
         segment.header.base,

@@ -3,6 +3,7 @@
 pub(crate) mod sealer;
 pub(crate) mod walk;
 
+use std::io::ErrorKind;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use crate::error::{Damage, ReadError};
@@ -92,6 +93,34 @@ impl Segment {
                 file: self.name.clone(),
                 message: error.to_string(),
             })
+    }
+
+    /// Reads at least `least` bytes, and up to `most` where the file goes on so far. The file may be cut behind the
+    /// frames, by sealing, while this looks.
+    pub(crate) fn read_ahead(
+        &self,
+        position: u64,
+        least: usize,
+        most: usize,
+    ) -> Result<Vec<u8>, ReadError> {
+        let failed = |error: std::io::Error| ReadError::Io {
+            file: self.name.clone(),
+            message: error.to_string(),
+        };
+        loop {
+            let size = self.file.size().map_err(failed)?;
+            let there = usize::try_from(size.saturating_sub(position))
+                .unwrap_or(most)
+                .min(most);
+            let mut bytes = vec![0; there.max(least)];
+            match self.file.read_at(&mut bytes, position) {
+                Ok(()) => return Ok(bytes),
+                Err(error)
+                    if error.kind() == ErrorKind::UnexpectedEof
+                        && self.file.size().map_err(failed)? < size => {}
+                Err(error) => return Err(failed(error)),
+            }
+        }
     }
 
     pub(crate) fn damage(

@@ -131,7 +131,7 @@ pub fn verify(folder: &Path, progress: &mut dyn FnMut(u64, u64)) -> io::Result<V
                     let what = format!("a segment of another store, {}", segment.header.store);
                     report.damage.push(segment.damage(0, *base, what).into());
                 }
-                if report.end != *base && place > 0 {
+                if report.end != *base {
                     let what = format!("records {} to {} are in no segment", report.end, base - 1);
                     let damage = segment.damage(0, report.end, what);
                     report.damage.push(
@@ -316,6 +316,12 @@ fn verify_segment(
     report.end = summary.end;
     let (position, expected) = (summary.frames_end, summary.end);
     if let Some(trailer) = &trailer {
+        if next.is_none() {
+            let what = "this segment was closed, but the one that follows it is missing";
+            report
+                .damage
+                .push(segment.damage(position, expected, what).into());
+        }
         if let Some(what) = broken {
             let damage = segment.damage(position, expected, what);
             let last_offset = trailer.summary.end.checked_sub(1);
@@ -389,7 +395,7 @@ fn verify_tail(
 ) -> Result<(), ReadError> {
     let mut walk = Walk::new(segment)?;
     walk.position = position;
-    let Some(first_set) = walk.first_byte_set()? else {
+    let Some(set) = walk.bytes_set()? else {
         return Ok(());
     };
     if let Some((at, durable_end)) = walk.later_frame_says_durable(expected)? {
@@ -407,6 +413,6 @@ fn verify_tail(
         );
         return Ok(());
     }
-    report.torn_tail_bytes = walk.file_bytes() - first_set;
+    report.torn_tail_bytes = set.end - position;
     Ok(())
 }

@@ -51,14 +51,14 @@ impl Queue {
         request: Request,
         bytes: usize,
         config: &LogConfig,
-    ) -> Result<(), (Request, Refused)> {
+    ) -> Result<(), Box<(Request, Refused)>> {
         let mut waiting = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if waiting.closed {
-            return Err((request, Refused::Closed));
+            return Err(Box::new((request, Refused::Closed)));
         }
         let too_many = waiting.requests.len() >= config.queue_max_requests;
         if too_many || (waiting.bytes > 0 && waiting.bytes + bytes > config.queue_max_bytes) {
-            return Err((request, Refused::Full(QueueFull)));
+            return Err(Box::new((request, Refused::Full(QueueFull))));
         }
         waiting.bytes += bytes;
         waiting.requests.push_back(request);

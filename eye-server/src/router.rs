@@ -1,8 +1,8 @@
 //! Every route on one screen.
 
-use axum::{Extension, Router};
 use axum::middleware::from_fn;
 use axum::routing::{MethodRouter, delete, get, post};
+use axum::{Extension, Router};
 
 use crate::envelope::{envelope, other_method, unknown_path};
 use crate::routes::{admin, applications, events, health, me, search, sessions, tokens};

@@ -17,6 +17,8 @@ pub(crate) struct Arena {
     /// Names of columns.
     pub(crate) paths: String,
     pub(crate) leaves: Vec<Leaf>,
+    /// Fields whose values are left out, to measure what they cost; empty in earnest.
+    pub(crate) without: Vec<Field>,
 }
 
 /// A value of `data` and its path.
@@ -99,7 +101,7 @@ impl<'a> Iterator for FieldValues<'a> {
         loop {
             let step = self.next;
             self.next += 1;
-            return Some(match step {
+            let value = match step {
                 0 => (fields.offset, FieldValue::Unsigned(document.offset)),
                 1 => (fields.timestamp, FieldValue::Signed(document.timestamp)),
                 2 => (
@@ -120,7 +122,10 @@ impl<'a> Iterator for FieldValues<'a> {
                 },
                 9 if document.partial => (fields.partial, FieldValue::Unsigned(1)),
                 _ => return None,
-            });
+            };
+            if !arena.without.contains(&value.0) {
+                return Some(value);
+            }
         }
     }
 }

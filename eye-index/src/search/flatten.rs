@@ -42,6 +42,7 @@ pub(crate) struct Flattener {
     /// Where each open object or array began within `path`.
     open: Vec<usize>,
     scratch: String,
+    without: Vec<tantivy::schema::Field>,
 }
 
 #[derive(Debug)]
@@ -71,7 +72,13 @@ impl Flattener {
             path: String::new(),
             open: Vec::new(),
             scratch: String::new(),
+            without: Vec::new(),
         }
+    }
+
+    /// Leaves the values of fields out, to measure what they cost.
+    pub(crate) fn without(self, without: Vec<tantivy::schema::Field>) -> Self {
+        Self { without, ..self }
     }
 
     /// Adds an event.
@@ -112,6 +119,7 @@ impl Flattener {
             text,
             paths,
             leaves,
+            without: self.without.clone(),
         });
         let document = |pending: Pending| EventDocument {
             arena: arena.clone(),

@@ -112,16 +112,15 @@ impl TokenStream for WordsStream<'_> {
     fn process(&mut self, sink: &mut dyn FnMut(&Token)) {
         let WordsTokenizer { scratch, token } = &mut *self.tokenizer;
         token.reset();
-        let mut position = 0;
-        for string in self.text.split(STRING_SEPARATOR) {
+        let mut words = 0;
+        for (gaps, string) in self.text.split(STRING_SEPARATOR).enumerate() {
             for_each_word(string, scratch, &mut |word, _| {
                 token.text.clear();
                 token.text.push_str(word);
-                token.position = position;
-                position += 1;
+                token.position = words + gaps;
+                words += 1;
                 sink(token);
             });
-            position += 1;
         }
     }
 }

@@ -31,7 +31,8 @@ impl Filter {
     }
 
     fn places(&self, key: u128) -> impl Iterator<Item = (usize, u8)> + use<> {
-        let low = mixed(key as u64 ^ mixed((key >> 64) as u64 ^ GOLDEN));
+        let (high, low) = uuid::Uuid::from_u128(key).as_u64_pair();
+        let low = mixed(low ^ mixed(high ^ GOLDEN));
         let high = mixed(low.wrapping_add(GOLDEN));
         let bits = self.bits.len() as u64 * 8;
         (0..PROBES).map(move |probe| {

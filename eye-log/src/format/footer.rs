@@ -1,6 +1,7 @@
 //! What is written behind the last frame of a sealed segment, so that opening it reads no frame.
 //!
-//! What must stay true: everything here can be computed from the frames again; `eye log verify` does.
+//! What must stay true: everything here can be computed from the frames again. `eye log verify` holds the summary
+//! against the frames and the parts against their checksums.
 
 use super::{bytes_at, checksum, i64_at, u32_at, u64_at};
 use crate::admission::table::{ID_ENTRY_BYTES, SESSION_ENTRY_BYTES, SealedEntries};
@@ -154,7 +155,7 @@ impl Trailer {
         let mut at = self.summary.frames_end;
         let mut part = |place: usize| {
             let part = (at, self.counts[place] as usize * SIZES[place]);
-            at += part.1 as u64;
+            at = at.saturating_add(part.1 as u64);
             part
         };
         Layout {
@@ -170,7 +171,9 @@ impl Trailer {
     /// Returns how long the whole file is.
     pub fn file_bytes(&self) -> u64 {
         let (at, length) = self.layout().id_filter;
-        (at + length as u64).next_multiple_of(8) + TRAILER_BYTES as u64
+        at.saturating_add(length as u64)
+            .checked_next_multiple_of(8)
+            .map_or(u64::MAX, |end| end.saturating_add(TRAILER_BYTES as u64))
     }
 
     /// Says whether a part, counted in the order of [`Layout`], is what was written.

@@ -38,7 +38,8 @@ pub(crate) fn run(shared: &Shared, chores: &Receiver<Chore>, segment_max_bytes: 
     }
 }
 
-/// Writes the footer, cuts the file behind it, and syncs.
+/// Writes the footer, cuts the file behind it, and syncs. The trailer comes last, after a sync of its own, so that a
+/// trailer that holds has its parts in front of it.
 pub(crate) fn seal(closed: &Closed, entries: &SealedEntries) -> io::Result<()> {
     let Closed {
         segment,
@@ -52,10 +53,12 @@ pub(crate) fn seal(closed: &Closed, entries: &SealedEntries) -> io::Result<()> {
         entries,
         segment.header.salt,
     );
-    segment.file.write_at(&bytes, summary.frames_end)?;
-    segment
-        .file
-        .set_size(summary.frames_end + bytes.len() as u64)?;
+    let (parts, trailer) = bytes.split_at(bytes.len() - footer::TRAILER_BYTES);
+    let trailer_at = summary.frames_end + parts.len() as u64;
+    segment.file.write_at(parts, summary.frames_end)?;
+    segment.file.set_size(trailer_at)?;
+    segment.file.sync()?;
+    segment.file.write_at(trailer, trailer_at)?;
     segment.file.sync()?;
     segment.set_sealed(*summary);
     Ok(())

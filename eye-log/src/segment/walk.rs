@@ -51,10 +51,6 @@ impl<'s> Walk<'s> {
         })
     }
 
-    pub(crate) fn file_bytes(&self) -> u64 {
-        self.file_bytes
-    }
-
     /// Returns `length` bytes from the current position, fewer where the file ends.
     fn bytes(&mut self, length: usize) -> Result<&[u8], ReadError> {
         let there =
@@ -118,30 +114,33 @@ impl<'s> Walk<'s> {
         ))
     }
 
-    /// Returns the position of the first byte at or behind the current position that is not zero.
-    pub(crate) fn first_byte_set(&mut self) -> Result<Option<u64>, ReadError> {
+    /// Returns the range from the first to the last byte, at or behind the current position, that is not zero.
+    pub(crate) fn bytes_set(&mut self) -> Result<Option<std::ops::Range<u64>>, ReadError> {
+        let mut set: Option<std::ops::Range<u64>> = None;
         let mut at = self.position;
         while at < self.file_bytes {
             let length = usize::try_from(self.file_bytes - at)
                 .unwrap_or(CHUNK_BYTES)
                 .min(CHUNK_BYTES);
             let chunk = self.segment.read(at, length)?;
-            if let Some(found) = chunk.iter().position(|byte| *byte != 0) {
-                return Ok(Some(at + found as u64));
+            if let Some(first) = chunk.iter().position(|byte| *byte != 0) {
+                let last = chunk.iter().rposition(|byte| *byte != 0).unwrap_or(first);
+                let start = set.map_or(at + first as u64, |set| set.start);
+                set = Some(start..at + last as u64 + 1);
             }
             at += length as u64;
         }
-        Ok(None)
+        Ok(set)
     }
 
-    /// Looks behind the current position, at every place a frame could stand, for one that says the log had been
+    /// Looks from the current position on, at every place a frame could stand, for one that says the log had been
     /// durable beyond `offset` when it was written. Returns where the one is that says most.
     pub(crate) fn later_frame_says_durable(
         &mut self,
         offset: Offset,
     ) -> Result<Option<(u64, Offset)>, ReadError> {
         let mut found: Option<(u64, Offset)> = None;
-        let mut at = self.position + 8;
+        let mut at = self.position;
         while at + FRAME_HEADER_BYTES as u64 <= self.file_bytes {
             let length = usize::try_from(self.file_bytes - at)
                 .unwrap_or(CHUNK_BYTES)
