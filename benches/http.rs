@@ -29,12 +29,14 @@ mod http {
 use http::report::Report;
 use http::{burst, noop, searchable, sustained};
 
+/// The same as the product's, as the no-op server lives in this program.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if let [command, token] = arguments.as_slice()
-        && command == noop::COMMAND
-    {
-        return noop::serve(token);
+    if arguments.first().is_some_and(|command| command == noop::COMMAND) {
+        return noop::serve();
     }
     // `cargo bench` says `--bench`; `cargo test --benches` does not, and measures nothing.
     let wanted: Vec<&str> = arguments

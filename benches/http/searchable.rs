@@ -25,7 +25,7 @@ pub(crate) fn measure(report: &mut Report) {
         "EYE_BENCH_COUNT is sent in batches of {BATCH}"
     );
     let events = Arc::new(Events::of_the_environment(count));
-    let server = RealServer::start();
+    let server = RealServer::start(&[]);
     let process = server.eye.process_id();
     let base = server.indexed_through();
     let memory = MemoryWatch::begin(process);

@@ -18,10 +18,15 @@ pub(crate) struct RealServer {
 }
 
 impl RealServer {
-    pub(crate) fn start() -> RealServer {
+    /// Starts it with settings of its own, `EYE_…` names and values.
+    pub(crate) fn start(settings: &[(&str, &str)]) -> RealServer {
         let folder =
             TempDir::with_prefix_in("eye-bench-", data_folder()).expect("a folder for the data");
-        let eye = Launch::new().data(&folder.path().join("data")).start();
+        let mut launch = Launch::new().data(&folder.path().join("data"));
+        for (name, value) in settings {
+            launch = launch.variable(name, value);
+        }
+        let eye = launch.start();
         let app = eye.application("bench");
         RealServer {
             eye,
@@ -68,26 +73,30 @@ fn data_folder() -> PathBuf {
 pub(crate) struct NoopServer {
     child: Child,
     pub(crate) address: SocketAddr,
+    pub(crate) token: String,
 }
 
 impl NoopServer {
-    /// Starts this very program again as the no-op server; `token` is the one it knows.
-    pub(crate) fn start(token: &str) -> NoopServer {
+    /// Starts this very program again as the no-op server.
+    pub(crate) fn start() -> NoopServer {
         let program = std::env::current_exe().expect("the running program has a path");
         let mut child = Command::new(program)
-            .args([noop::COMMAND, token])
+            .arg(noop::COMMAND)
             .stdout(Stdio::piped())
             .spawn()
             .expect("it can be started");
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().expect("a pipe"))
-            .read_line(&mut line)
-            .expect("it says its address");
-        let address = line
-            .trim()
+        let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
+        let mut line = || lines.next().expect("a line").expect("text");
+        let address = line();
+        let address = address
             .parse()
-            .unwrap_or_else(|_| panic!("no address: {line:?}"));
-        NoopServer { child, address }
+            .unwrap_or_else(|_| panic!("no address: {address:?}"));
+        let token = line();
+        NoopServer {
+            child,
+            address,
+            token,
+        }
     }
 
     pub(crate) fn process_id(&self) -> u32 {

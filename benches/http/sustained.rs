@@ -88,7 +88,7 @@ fn attempt(
     rate: f64,
     duration: Duration,
 ) -> Trial {
-    let server = RealServer::start();
+    let server = RealServer::start(&[]);
     let load = Load {
         address: server.eye.client().address(),
         token: server.app.token.clone(),

@@ -26,7 +26,8 @@ const SORTED_MAX: usize = 20_000;
 pub struct IndexConfig {
     /// How long an event waits at most, with the indexer keeping up, before it can be found without asking for it.
     pub commit_interval: Duration,
-    /// The indexer's nice value, 0 to 19. Sending goes first; at 19 reads wait long on a busy machine.
+    /// The indexer's nice value, 0 to 19; 20 lets it run only when nothing else does. Sending goes first; the further
+    /// the indexer stands back, the longer reads wait on a busy machine.
     pub nice: i32,
 }
 

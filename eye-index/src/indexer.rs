@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 
 use eye_log::record::Record;
 use eye_log::{ApplicationId, Offset, Reader, Scan};
+use thread_priority::unix::{set_thread_priority_and_policy, thread_native_id};
+use thread_priority::{NormalThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy};
 use uuid::Uuid;
 
 use crate::catalog::{Catalog, Entry};
@@ -332,7 +334,7 @@ impl SealQueue {
 
     /// Seals what comes, when the indexer is not behind. At the end, what was not sealed is synced as it is.
     pub(crate) fn run(&self, progress: &Progress, reader: &Reader) {
-        lower_priority(LOWEST);
+        lower_priority(IDLE_POLICY);
         loop {
             let writer = {
                 let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
@@ -372,13 +374,18 @@ impl SealQueue {
     }
 }
 
-/// The nice value of what nobody waits for.
-const LOWEST: i32 = 19;
+/// Stands for the scheduling policy below every nice value: only when nothing else wants to run.
+const IDLE_POLICY: i32 = 20;
 
 /// Lets other threads go first. Threads started from this one inherit it.
 fn lower_priority(nice: i32) {
-    let thread = rustix::thread::gettid();
-    if let Err(error) = rustix::process::setpriority_process(Some(thread), nice) {
-        tracing::debug!(%error, "cannot lower the indexer's priority");
+    if nice >= IDLE_POLICY {
+        let policy = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
+        let outcome = set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, policy);
+        if let Err(error) = outcome {
+            tracing::warn!(?error, "cannot run the indexer when idle only");
+        }
+    } else if let Err(error) = rustix::process::setpriority_process(Some(rustix::thread::gettid()), nice) {
+        tracing::warn!(%error, "cannot lower the indexer's priority");
     }
 }

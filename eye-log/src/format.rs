@@ -6,6 +6,9 @@ pub mod frame;
 pub mod payload;
 pub mod segment_header;
 
+#[cfg(test)]
+mod golden;
+
 /// The version of everything described here.
 pub const FORMAT_VERSION: u32 = 1;
 /// The smallest segment file that can be asked for.

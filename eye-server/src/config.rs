@@ -48,7 +48,8 @@ pub struct Settings {
     pub max_index_lag: usize,
     /// When a segment of the log rolls, bytes of its file.
     pub segment_max_bytes: usize,
-    /// The indexer's nice value, 0 to 19: how far it steps back behind sending and reading.
+    /// The indexer's nice value, 0 to 19: how far it steps back behind sending and reading. 20: only when nothing
+    /// else wants to run.
     pub indexer_nice: usize,
 }
 

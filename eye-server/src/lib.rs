@@ -97,7 +97,7 @@ pub async fn open(settings: &Settings) -> Result<App, StartError> {
             Log::open(&settings.data.join("log"), config)?
         };
         tracing::info!(?report, "the log is open");
-        let nice = i32::try_from(settings.indexer_nice).unwrap_or(19).min(19);
+        let nice = i32::try_from(settings.indexer_nice).unwrap_or(20).min(20);
         let config = IndexConfig {
             nice,
             ..IndexConfig::default()
@@ -183,6 +183,18 @@ impl App {
             tracing::warn!(?timeout, "stopped with requests still open");
         }
         Ok(())
+    }
+
+    /// Serves on a listener, for ever, a service whose `POST /events` stores nothing: the same routes, the same parse of
+    /// the raw JSON, the same answers, and one message to nowhere in place of the log. The ceiling that benches
+    /// compare with.
+    pub async fn serve_to_nowhere(self, listener: TcpListener) {
+        const QUEUE: usize = 1024;
+        let (nowhere, mut queue) = tokio::sync::mpsc::channel(QUEUE);
+        let connections = Connections::new();
+        let router = router::router_to_nowhere(self.state.clone(), nowhere);
+        connections.accept_tcp(listener, router);
+        while queue.recv().await.is_some() {}
     }
 
     /// Stops the index and the log: what was accepted is stored and synced. Later requests that send are refused.

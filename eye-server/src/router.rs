@@ -1,6 +1,6 @@
 //! Every route on one screen.
 
-use axum::Router;
+use axum::{Extension, Router};
 use axum::middleware::from_fn;
 use axum::routing::{MethodRouter, delete, get, post};
 
@@ -42,8 +42,23 @@ fn routes() -> Vec<(&'static str, MethodRouter<AppState>)> {
 
 /// Builds the router. Every path answers with and without a slash at its end.
 pub(crate) fn router(state: AppState) -> Router {
+    router_of(routes(), state)
+}
+
+/// Builds the router whose `POST /events` stores nothing; see [`events::send_to_nowhere`].
+pub(crate) fn router_to_nowhere(state: AppState, nowhere: events::Nowhere) -> Router {
+    let mut routes = routes();
+    for (path, methods) in &mut routes {
+        if *path == "/events" {
+            *methods = post(events::send_to_nowhere).layer(Extension(nowhere.clone()));
+        }
+    }
+    router_of(routes, state)
+}
+
+fn router_of(routes: Vec<(&'static str, MethodRouter<AppState>)>, state: AppState) -> Router {
     let mut router = Router::new();
-    for (path, methods) in routes() {
+    for (path, methods) in routes {
         if path != "/" {
             router = router.route(&format!("{path}/"), methods.clone());
         }

@@ -597,6 +597,6 @@ fn a_beacon_may_come_from_any_page() {
         .send();
     assert_eq!(
         sent.expect(201).header("access-control-allow-origin"),
-        Some("*")
+        Some("https://www.example.com")
     );
 }

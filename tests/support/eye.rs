@@ -181,17 +181,41 @@ impl Eye {
     /// Returns how many events `q` finds.
     #[track_caller]
     pub fn count(&self, token: &str, q: &str) -> u64 {
+        let answer = self.count_answer(token, q);
+        assert_eq!(answer["exact"], true, "{answer}");
+        answer["count"].as_u64().expect("a count")
+    }
+
+    /// Counts what matches of what is indexed, while others may be sending; see [`Eye::wait_until_indexed`].
+    #[track_caller]
+    pub fn count_indexed(&self, token: &str, q: &str) -> u64 {
+        let answer = self.count_answer(token, q);
+        answer["count"].as_u64().expect("a count")
+    }
+
+    #[track_caller]
+    fn count_answer(&self, token: &str, q: &str) -> serde_json::Value {
         let request = self
             .get("/search")
             .token(token)
             .query("q", q)
             .query("count", "true")
             .query("limit", "0");
-        let answer = request.send().expect(200).json();
-        assert_eq!(answer["exact"], true, "{answer}");
-        answer["count"]
-            .as_u64()
-            .unwrap_or_else(|| panic!("no count for {q}: {answer}"))
+        request.send().expect(200).json()
+    }
+
+    /// Waits until everything acknowledged by now can be found, however busy the server is.
+    #[track_caller]
+    pub fn wait_until_indexed(&self) {
+        let ready = || self.get("/health/ready").send().json();
+        let end = ready()["durable_end"].as_u64().expect("a durable end");
+        for _ in 0..1200 {
+            if ready()["indexed_through"].as_u64().expect("an offset") >= end {
+                return;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+        panic!("not indexed to {end} within a minute: {}", ready());
     }
 
     /// Ends the server with SIGTERM and panics unless it ends well (status 0).

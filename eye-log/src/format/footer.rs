@@ -122,7 +122,7 @@ pub(crate) fn encode(
 }
 
 impl Trailer {
-    /// Reads the last 128 bytes of a file; `None` when the segment was never sealed.
+    /// Reads the last [`TRAILER_BYTES`] of a file; `None` when they are no trailer whose checksum holds.
     pub fn decode(bytes: &[u8], salt: u32) -> Option<Self> {
         let bytes = bytes.get(..TRAILER_BYTES)?;
         if &bytes[0..8] != MAGIC

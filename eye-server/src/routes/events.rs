@@ -20,7 +20,7 @@ use crate::routes::json;
 use crate::state::AppState;
 use crate::view::{self, Wanted};
 
-pub(crate) use send::send;
+pub(crate) use send::{Nowhere, send, send_to_nowhere};
 
 const LIST: Kind = Kind {
     list: "events",

@@ -74,6 +74,58 @@ pub(crate) fn open(
     }
 }
 
+/// A body whose events are drafts and nothing more.
+pub(crate) enum Parsed {
+    /// One object, sent alone.
+    One,
+    /// Any number; the line of each.
+    Many { lines: Vec<usize> },
+}
+
+impl Parsed {
+    /// Returns how many events there are.
+    pub(crate) fn events(&self) -> usize {
+        match self {
+            Self::One => 1,
+            Self::Many { lines } => lines.len(),
+        }
+    }
+}
+
+/// Reads a body as far as drafts, without judging or encoding them.
+pub(crate) fn parse_only(
+    body: &[u8],
+    media_type: MediaType,
+    events_max: usize,
+) -> Result<Parsed, Problem> {
+    let read = |text: &str| match std::hint::black_box(draft(text)) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(Problem::malformed(&error, text)),
+    };
+    match pieces(body, media_type, events_max)? {
+        Pieces::One(text) => {
+            read(text)?;
+            Ok(Parsed::One)
+        }
+        Pieces::Items(texts) => {
+            for text in &texts {
+                read(text)?;
+            }
+            Ok(Parsed::Many {
+                lines: vec![0; texts.len()],
+            })
+        }
+        Pieces::Lines(lines) => {
+            for (_, line) in &lines {
+                read(line.as_ref().copied().unwrap_or_default())?;
+            }
+            Ok(Parsed::Many {
+                lines: lines.iter().map(|(number, _)| *number).collect(),
+            })
+        }
+    }
+}
+
 fn one(text: &str, application: ApplicationId, rules: &EventRules) -> Result<Parcel, Problem> {
     let event = match draft(text) {
         Ok(draft) => draft

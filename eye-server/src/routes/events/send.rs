@@ -1,13 +1,13 @@
 //! `POST /events`: from bytes to a receipt.
 
 use axum::body::Bytes;
-use axum::extract::{Request, State};
+use axum::extract::{Extension, Request, State};
 use axum::http::{HeaderMap, header};
 use axum::response::Response;
-use eye_log::ApplicationId;
+use eye_log::{ApplicationId, Receipt};
 
 use super::answer;
-use super::parcel::{Parcel, open};
+use super::parcel::{Parcel, Parsed, open, parse_only};
 use crate::auth::identify;
 use crate::error::{Code, Problem};
 use crate::ingest::{Charge, admit, read_body, request_too_large, store};
@@ -18,37 +18,70 @@ use crate::wire::{Encoding, MediaType};
 /// Bodies longer than this are judged off the threads that serve connections.
 const JUDGED_INLINE_MAX_BYTES: usize = 256 << 10;
 
-/// Answers `POST /events`.
-pub(crate) async fn send(
-    State(state): State<AppState>,
-    request: Request,
-) -> Result<Response, Problem> {
+/// A request that may send, read to its end.
+struct Received {
+    headers: HeaderMap,
+    application: ApplicationId,
+    all_or_nothing: bool,
+    media_type: MediaType,
+    encoding: Option<Encoding>,
+    body: Bytes,
+    charge: Charge,
+}
+
+/// Finds out who sends what for whom, and reads it.
+async fn receive(state: &AppState, request: Request) -> Result<Received, Problem> {
     let (parts, body) = request.into_parts();
-    let (headers, query) = (&parts.headers, parts.uri.query());
-    let identity = identify(&state, headers, Parameters::token_in(query).as_deref())?;
+    let (headers, query) = (parts.headers, parts.uri.query());
+    let identity = identify(state, &headers, Parameters::token_in(query).as_deref())?;
     let parameters = Parameters::from_query(query, &["application", "on_error", "token"])?;
-    let application = identity.sends_for(&state, parameters.text("application"))?;
+    let application = identity.sends_for(state, parameters.text("application"))?;
     let all_or_nothing = match parameters.text("on_error") {
         None => false,
         Some("reject_all") => true,
         Some(_) => return Err(Problem::parameter("on_error", "may only be `reject_all`.")),
     };
-    let media_type = MediaType::of(headers)?;
-    let encoding = Encoding::of(headers)?;
+    let media_type = MediaType::of(&headers)?;
+    let encoding = Encoding::of(&headers)?;
     let limit = state.settings().request_max_bytes;
-    if content_length(headers).is_some_and(|length| length > limit) {
+    if content_length(&headers).is_some_and(|length| length > limit) {
         return Err(request_too_large(limit));
     }
-    admit(&state)?;
+    admit(state)?;
 
     let mut charge = state.memory().account();
     let body = read_body(body, limit, state.settings(), &mut charge).await?;
+    Ok(Received {
+        headers,
+        application,
+        all_or_nothing,
+        media_type,
+        encoding,
+        body,
+        charge,
+    })
+}
+
+/// Answers `POST /events`.
+pub(crate) async fn send(
+    State(state): State<AppState>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let Received {
+        headers,
+        application,
+        all_or_nothing,
+        media_type,
+        encoding,
+        body,
+        charge,
+    } = receive(&state, request).await?;
     let (parcel, charge) = if encoding.is_none() && body.len() <= JUDGED_INLINE_MAX_BYTES {
         judge(&state, &body, media_type, application, charge)?
     } else {
         judge_aside(&state, body, encoding, media_type, application, charge).await?
     };
-    let minimal = wants_minimal(headers);
+    let minimal = wants_minimal(&headers);
     match parcel {
         Parcel::One { batch, id } => {
             let receipt = store(&state, batch, charge).await?;
@@ -73,6 +106,46 @@ pub(crate) async fn send(
             summary
                 .with(&receipt, &items)
                 .answer(minimal, all_or_nothing)
+        }
+    }
+}
+
+/// Where a request goes that is not stored, to measure what storing costs.
+pub(crate) type Nowhere = tokio::sync::mpsc::Sender<Bytes>;
+
+/// Answers `POST /events` as if everything had been stored: the same way in, the same parse of the raw JSON, the same
+/// answer, and one message to nowhere in place of the log. The ceiling that benches compare with.
+pub(crate) async fn send_to_nowhere(
+    State(state): State<AppState>,
+    Extension(nowhere): Extension<Nowhere>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let received = receive(&state, request).await?;
+    let (parsed, body) = (
+        parse_only(
+            &received.body,
+            received.media_type,
+            state.settings().request_max_events,
+        )?,
+        received.body,
+    );
+    let minimal = wants_minimal(&received.headers);
+    if nowhere.send(body).await.is_err() {
+        return Err(Problem::new(Code::Overloaded, "Nobody listens."));
+    }
+    let receipt = Receipt {
+        first_offset: Some(0),
+        stored: parsed.events(),
+        received_at: eye_log::now(),
+        exceptions: Vec::new(),
+    };
+    match parsed {
+        Parsed::One => answer::one(&receipt, None, minimal),
+        Parsed::Many { lines } => {
+            let items: Vec<usize> = (0..lines.len()).collect();
+            answer::Summary::new(items.len(), lines, Vec::new())
+                .with(&receipt, &items)
+                .answer(minimal, false)
         }
     }
 }
