@@ -6,7 +6,7 @@
 #
 # FOLDER (default: $EYE_DATA_SETS, then ../shared/data beside the repository) holds the sets as NAME.ndjson or
 # NAME.ndjson.zst. --small runs the short form on `small` alone, as CI does. EYE_KILLS sets the kills of the short form
-# (3). Built with the release profile; EYE_PROFILE=dev takes the other one.
+# (3). Built with the release profile; EYE_PROFILE=dev takes what `cargo test --workspace` has built already.
 #
 # Exit status: 0 shown, 77 not shown because something is missing here (and says what), otherwise a proof failed.
 set -euo pipefail
@@ -38,4 +38,5 @@ for set in $sets; do
     fi
 done
 cd "$root"
-EYE_DATA_SETS=$plain cargo test --package eye-tests --profile "${EYE_PROFILE:-release}" --test it "$proofs" -- --ignored --nocapture --test-threads 1
+# The whole workspace is selected, so that dependencies keep the features that `cargo test --workspace` gives them.
+EYE_DATA_SETS=$plain cargo test --workspace --profile "${EYE_PROFILE:-release}" --test it "$proofs" -- --ignored --nocapture --test-threads 1
