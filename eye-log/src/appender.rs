@@ -218,7 +218,7 @@ impl Appender {
                 self.active.filled = target;
                 Ok(())
             }
-            Err(error) if error.kind() == io::ErrorKind::StorageFull => Err(AppendError::DiskFull),
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => Err(self.disk_full()),
             Err(error) => Err(self.poison("filling", &error)),
         }
     }
@@ -238,6 +238,7 @@ impl Appender {
         }
         self.active.position += self.group.len() as u64;
         self.group.clear();
+        self.shared.note_room();
         self.shared.durable.advance(self.active.summary.end);
         Ok(())
     }
@@ -249,7 +250,7 @@ impl Appender {
         let tail = match begin_segment(&self.shared, base) {
             Ok(tail) => tail,
             Err(error) if error.kind() == io::ErrorKind::StorageFull => {
-                return Err(AppendError::DiskFull);
+                return Err(self.disk_full());
             }
             Err(error) => return Err(self.poison("beginning a segment", &error)),
         };
@@ -271,6 +272,11 @@ impl Appender {
         let now = self.arrival();
         self.push(std::iter::empty(), now, 0, 0)?;
         self.flush()
+    }
+
+    fn disk_full(&self) -> AppendError {
+        self.shared.note_disk_full();
+        AppendError::DiskFull
     }
 
     fn refuse_if_poisoned(&self) -> Result<(), AppendError> {

@@ -299,10 +299,10 @@ fn object<'a>(text: &'a str, rules: &EventRules) -> Judged<&'a str> {
         );
         return Err((InvalidCode::TooLarge, message));
     }
-    let depth = json::depth(text);
-    if depth > rules.depth_max {
+    if json::deeper_than(text, rules.depth_max) {
         let message = format!(
-            "Nested {depth} levels deep; {} are allowed.",
+            "Nested {} levels deep; {} are allowed.",
+            json::depth(text),
             rules.depth_max
         );
         return Err((InvalidCode::TooDeep, message));

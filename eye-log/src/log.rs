@@ -314,19 +314,26 @@ impl Shared {
         }
     }
 
-    /// Returns the first failure, if there was one; an append that is let through clears a full disk.
+    /// Returns the first failure, if there was one.
     pub(crate) fn poisoned(&self) -> Option<String> {
-        let mut health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
-        if let LogHealth::Poisoned(message) = &*health {
-            return Some(message.clone());
+        match &*self.health.lock().unwrap_or_else(PoisonError::into_inner) {
+            LogHealth::Poisoned(message) => Some(message.clone()),
+            LogHealth::Ok | LogHealth::DiskFull => None,
         }
-        *health = LogHealth::Ok;
-        None
     }
 
-    pub(crate) fn note_disk_full(&self, error: &AppendError) {
+    /// Notes that there is room again: something was stored.
+    pub(crate) fn note_room(&self) {
         let mut health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
-        if *error == AppendError::DiskFull && *health == LogHealth::Ok {
+        if *health == LogHealth::DiskFull {
+            *health = LogHealth::Ok;
+        }
+    }
+
+    /// Notes that there was no room.
+    pub(crate) fn note_disk_full(&self) {
+        let mut health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
+        if *health == LogHealth::Ok {
             *health = LogHealth::DiskFull;
         }
     }

@@ -286,7 +286,6 @@ impl Writer {
                     .push(records.clone(), received_at, counted(duplicates), rejected)
             {
                 self.admission.take_back(added);
-                self.shared.note_disk_full(&error);
                 return Err(error);
             }
             for record in records {

@@ -361,7 +361,11 @@ impl Launch {
             data: PathBuf::new(),
             listen: "127.0.0.1:0".into(),
             arguments: Vec::new(),
-            environment: vec![("EYE_ADMIN_TOKEN".into(), ADMIN_TOKEN.into())],
+            environment: vec![
+                ("EYE_ADMIN_TOKEN".into(), ADMIN_TOKEN.into()),
+                // Tests run side by side on few cores: a read may have to wait longer than a user would like.
+                ("EYE_READ_WAIT".into(), "30s".into()),
+            ],
         }
     }
 

@@ -17,6 +17,8 @@ const SESSION_KEY_BYTES: usize = 16;
 /// Application (big-endian, so that bytes sort as numbers do) and id, then offset and content hash.
 pub(crate) const ID_ENTRY_BYTES: usize = 4 + 16 + 8 + 16;
 const ID_KEY_BYTES: usize = 4 + 16;
+/// What a look-up reads at once in the end.
+const WINDOW_BYTES: usize = 4096;
 
 /// Where an id was used, and for what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -179,8 +181,9 @@ impl SealedEntries {
             }
             self.checked[which].store(true, Ordering::Relaxed);
         }
+        // Whole entries are read one by one until what is left fits into one read.
         let (mut low, mut high) = (0, length / N);
-        while low < high {
+        while (high - low) * N > WINDOW_BYTES {
             let middle = low + (high - low) / 2;
             let mut entry = [0; N];
             segment.read_into(&mut entry, position + (middle * N) as u64)?;
@@ -190,7 +193,10 @@ impl SealedEntries {
                 std::cmp::Ordering::Equal => return Ok(Some(entry)),
             }
         }
-        Ok(None)
+        let window = segment.read(position + (low * N) as u64, (high - low) * N)?;
+        let (entries, _) = window.as_chunks::<N>();
+        let found = entries.binary_search_by(|entry| entry[..key.len()].cmp(key));
+        Ok(found.ok().map(|place| entries[place]))
     }
 }
 

@@ -8,6 +8,7 @@ use rows::Rows;
 use serde::Deserialize;
 use serde_json::{json, value::RawValue};
 use std::io::{self, IsTerminal, Write};
+use std::time::{Duration, Instant};
 
 /// The most a page holds (`limit` of the API).
 const PAGE: u64 = 1_000;
@@ -73,14 +74,29 @@ pub(crate) async fn run(args: &SearchArgs, common: &Common) -> Result<Outcome, F
     })
 }
 
+/// How long a command waits for an index that lags: longer than a request does, since nobody asks twice.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Asks until the answer covers everything stored before, or patience is over; then it says so.
+async fn exact_page(client: &Client, args: &SearchArgs, path: &str) -> Result<Page, Failure> {
+    let started = Instant::now();
+    loop {
+        let page = page(client, args, path).await?;
+        if page.exact != Some(false) {
+            return Ok(page);
+        }
+        if started.elapsed() > PATIENCE {
+            note("the index lags behind the log: the latest events are missing from this answer");
+            return Ok(page);
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
 async fn search(client: &Client, args: &SearchArgs, common: &Common) -> Result<u64, Failure> {
     if args.count {
-        let page = page(
-            client,
-            args,
-            &format!("{}&limit=0&count=true", first_page(args)),
-        )
-        .await?;
+        let path = format!("{}&limit=0&count=true", first_page(args));
+        let page = exact_page(client, args, &path).await?;
         let count = page
             .count
             .ok_or_else(|| Failure::Failed("the service answered without a count".to_owned()))?;
@@ -99,10 +115,11 @@ async fn search(client: &Client, args: &SearchArgs, common: &Common) -> Result<u
     let mut path = format!("{}&limit={limit}", first_page(args));
     let mut rows = Rows::default();
     while wanted > 0 {
-        let page = page(client, args, &path).await?;
-        if page.exact == Some(false) && found == 0 {
-            note("the index lags behind the log: the latest events may be missing");
-        }
+        let page = if found == 0 {
+            exact_page(client, args, &path).await?
+        } else {
+            page(client, args, &path).await?
+        };
         let events = &page.events[..page
             .events
             .len()

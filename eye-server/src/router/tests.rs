@@ -811,6 +811,8 @@ async fn figures_are_there_for_admins() {
     let service = Service::new().await;
     let token = service.application("shop").await;
     service.send(&token, event(SESSION, "a", 1)).await;
+    // A read waits for the index.
+    service.get(&token, "/search?limit=0").await;
     let status = service.get("Token preset", "/admin/status").await.json();
     assert_eq!(status["index"]["merging"], false);
     assert_eq!(

@@ -8,7 +8,7 @@ use axum::extract::{Extension, Path, RawQuery, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
 use eye_index::{Order, SearchRequest};
-use eye_log::{Application, Change, Changed, TokenKind, format_timestamp};
+use eye_log::{Application, Change, Changed, Offset, TokenKind, format_timestamp};
 use serde_json::{Value, json};
 
 use crate::auth::{self, Identity};
@@ -82,9 +82,10 @@ pub(crate) async fn list(
     let (applications, last) = page.cut(rows);
     let inner = state.clone();
     let figures = move || {
+        let as_of = seen(&inner);
         applications
             .iter()
-            .map(|application| shape(&inner, application))
+            .map(|application| shape(&inner, application, as_of))
             .collect()
     };
     let rows: Vec<Value> = view::run(&state, figures).await?;
@@ -102,7 +103,7 @@ pub(crate) async fn one(
     Parameters::from_query(query.as_deref(), &[])?;
     let application = named(&state, name)?;
     let inner = state.clone();
-    let body = view::run(&state, move || shape(&inner, &application)).await?;
+    let body = view::run(&state, move || shape(&inner, &application, seen(&inner))).await?;
     Ok(answer(StatusCode::OK, body.to_string()))
 }
 
@@ -145,7 +146,7 @@ pub(crate) async fn update(
         return Err(tokens::unexpected());
     };
     let inner = state.clone();
-    let body = view::run(&state, move || shape(&inner, &application)).await?;
+    let body = view::run(&state, move || shape(&inner, &application, seen(&inner))).await?;
     Ok(answer(StatusCode::OK, body.to_string()))
 }
 
@@ -187,8 +188,15 @@ fn checked_name(name: &str) -> Result<String, Problem> {
     }
 }
 
+/// Waits for the index as reads do; returns how far it is.
+fn seen(state: &AppState) -> Offset {
+    let end = state.reader().durable_end();
+    let through = state.index().wait_for(end, state.settings().read_wait);
+    through.min(end)
+}
+
 /// Returns the shape of an application, with what the index knows of its events. Blocks.
-fn shape(state: &AppState, application: &Application) -> Result<Value, Problem> {
+fn shape(state: &AppState, application: &Application, as_of: Offset) -> Result<Value, Problem> {
     let now = eye_log::now();
     let all = SearchRequest {
         query: listing::query(None)?,
@@ -200,7 +208,7 @@ fn shape(state: &AppState, application: &Application) -> Result<Value, Problem> 
         category: None,
         name: None,
         session: None,
-        as_of: state.index().indexed_through(),
+        as_of,
         order: Order::OldestFirst,
         after: None,
         limit: 1,

@@ -101,9 +101,10 @@ fn lines(body: &[u8], events_max: usize) -> Result<Pieces<'_>, Problem> {
     let mut lines = Vec::new();
     let mut count = 0;
     let text = std::str::from_utf8(body).ok();
+    let ends = memchr::memchr_iter(b'\n', body).chain([body.len()]);
     let mut begin = 0;
-    for (at, line) in body.split(|byte| *byte == b'\n').enumerate() {
-        let end = begin + line.len();
+    for (at, end) in ends.enumerate() {
+        let line = &body[begin..end];
         if !blank(line) {
             count += 1;
             if count <= events_max {
