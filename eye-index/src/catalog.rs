@@ -95,20 +95,32 @@ impl Catalog {
         memory.tail.end = memory.tail.end.max(end);
     }
 
+    /// Says whether the blocks of a closed segment are still to be written.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.read().closing.is_some()
+    }
+
     /// Writes the blocks of the segment that ends at `end`, with the checkpoint, in one batch.
     pub(crate) fn close_segment(&self, end: Offset) -> Result<(), IndexError> {
         let closing = {
             let mut memory = self.memory.write().unwrap_or_else(PoisonError::into_inner);
-            let tail = std::mem::replace(&mut memory.tail, Tail::new(end));
-            let closing = Arc::new(tail);
-            memory.closing = Some(closing.clone());
-            closing
+            match &memory.closing {
+                // It could not be written the last time; nothing was applied behind it since.
+                Some(closing) => closing.clone(),
+                None => {
+                    let mut tail = std::mem::replace(&mut memory.tail, Tail::new(end));
+                    tail.end = end;
+                    let closing = Arc::new(tail);
+                    memory.closing = Some(closing.clone());
+                    closing
+                }
+            }
         };
         let mut batch = sled::Batch::default();
         for (session, block) in &closing.sessions {
             batch.insert(key(*session, closing.base).as_slice(), block.encode());
         }
-        batch.insert(CHECKPOINT_KEY, &end.to_be_bytes());
+        batch.insert(CHECKPOINT_KEY, &closing.end.max(closing.base).to_be_bytes());
         self.db.apply_batch(batch)?;
         self.memory
             .write()

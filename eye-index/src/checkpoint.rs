@@ -44,7 +44,7 @@ pub(crate) struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// Reads the state file and marks the folder as in use.
+    /// Reads the state file.
     pub(crate) fn open(folder: &Path, store: Uuid) -> Result<(Self, Trust), IndexError> {
         let trust = match std::fs::read(folder.join(FILE))
             .ok()
@@ -68,8 +68,13 @@ impl Checkpoint {
             folder: folder.to_owned(),
             store,
         };
-        checkpoint.write(false)?;
         Ok((checkpoint, trust))
+    }
+
+    /// Notes that the folder is in use, in this boot. To be called once nothing is left in it that cannot be trusted:
+    /// until then the state file goes on saying what it said.
+    pub(crate) fn mark_open(&self) -> Result<(), IndexError> {
+        self.write(false)
     }
 
     /// Notes that everything in the folder is synced.
@@ -136,6 +141,16 @@ mod tests {
             Trust::Nothing,
             "a new folder"
         );
+        assert_eq!(
+            Checkpoint::open(path, store).unwrap().1,
+            Trust::Nothing,
+            "killed before it was cleared"
+        );
+        Checkpoint::open(path, store)
+            .unwrap()
+            .0
+            .mark_open()
+            .unwrap();
         assert_eq!(
             Checkpoint::open(path, store).unwrap().1,
             Trust::Everything,

@@ -50,6 +50,25 @@ impl From<sled::Error> for IndexError {
 
 impl From<tantivy::TantivyError> for IndexError {
     fn from(error: tantivy::TantivyError) -> Self {
+        use tantivy::TantivyError::{IoError, OpenReadError, OpenWriteError};
+        use tantivy::directory::error::OpenReadError as Unreadable;
+        let system = |source: &std::io::Error| Self::Io {
+            doing: "using a file of",
+            path: "a search shard".into(),
+            source: std::io::Error::new(source.kind(), source.to_string()),
+        };
+        match &error {
+            IoError(source) if source.kind() != std::io::ErrorKind::InvalidData => {
+                return system(source);
+            }
+            OpenReadError(Unreadable::IoError { io_error, .. }) => return system(io_error),
+            OpenWriteError(tantivy::directory::error::OpenWriteError::IoError {
+                io_error, ..
+            }) => {
+                return system(io_error);
+            }
+            _ => {}
+        }
         Self::Shard(error.to_string())
     }
 }

@@ -19,7 +19,7 @@ use crate::search::shards::Shards;
 use crate::search::{Fields, LogCheck, collect, collect_all, count, plan};
 
 /// Up to so many matches, a list by session is made by sorting them; beyond, by walking the sessions.
-const SORTED_MAX: usize = 20_000;
+const SORTED_MAX: usize = 100_000;
 
 /// Settings of the indexes.
 #[derive(Debug, Clone)]
@@ -53,7 +53,8 @@ struct Inner {
     progress: Arc<Progress>,
     to_seal: Arc<SealQueue>,
     checkpoint: Checkpoint,
-    threads: Mutex<Option<[JoinHandle<()>; 2]>>,
+    /// They say whether they left everything synced.
+    threads: Mutex<Option<[JoinHandle<bool>; 2]>>,
 }
 
 /// How the indexes are.
@@ -109,6 +110,8 @@ impl Index {
             &ends,
             trust == Trust::Everything,
         )?;
+        // Only now is there nothing left that must not be trusted.
+        checkpoint.mark_open()?;
         let inner = Inner {
             reader,
             catalog: Arc::new(catalog),
@@ -205,7 +208,9 @@ impl Index {
         let catalog = &self.inner.catalog;
         let mut hits = Vec::new();
         let resumed = request.after.and_then(|place| place.session);
-        let mut next = catalog.session_at_or_below(resumed.unwrap_or(Uuid::max()), false)?;
+        // One session alone needs no walk.
+        let from = request.session.or(resumed).unwrap_or(Uuid::max());
+        let mut next = catalog.session_at_or_below(from, false)?;
         let mut looker = check.looker();
         while let Some(session) = next {
             check.verdict()?;
@@ -244,7 +249,10 @@ impl Index {
                     });
                 }
             }
-            next = catalog.session_at_or_below(session, true)?;
+            next = match request.session {
+                Some(_) => None,
+                None => catalog.session_at_or_below(session, true)?,
+            };
         }
         check.verdict()?;
         Ok(SearchAnswer { hits, more: false })
@@ -336,7 +344,7 @@ fn passes(request: &SearchRequest, subject: &Subject<'_>) -> bool {
 }
 
 impl Inner {
-    fn start(&self, config: IndexConfig) -> std::io::Result<[JoinHandle<()>; 2]> {
+    fn start(&self, config: IndexConfig) -> std::io::Result<[JoinHandle<bool>; 2]> {
         let indexer = Indexer {
             reader: self.reader.clone(),
             catalog: self.catalog.clone(),
@@ -370,14 +378,21 @@ impl Inner {
             return;
         };
         self.progress.stop(&self.reader);
-        let indexed = indexer.join().is_ok();
+        // A thread that panicked has synced nothing.
+        let indexed = indexer.join().unwrap_or(false);
         self.to_seal.close();
-        let sealed = sealer.join().is_ok();
+        let sealed = sealer.join().unwrap_or(false);
+        if !(indexed && sealed) {
+            tracing::warn!(
+                "not everything in the index could be synced; it is checked at the next start"
+            );
+            return;
+        }
         let synced = self
             .catalog
             .sync()
             .and_then(|()| self.checkpoint.mark_clean());
-        if let (true, true, Err(error)) = (indexed, sealed, synced) {
+        if let Err(error) = synced {
             tracing::warn!(%error, "the indexes could not be synced; they are checked at the next start");
         }
     }

@@ -4,6 +4,7 @@
 //! says it is; and it never stops because of what an event holds. It works at a lower priority: sending goes first.
 
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -118,16 +119,21 @@ pub(crate) struct Indexer {
 
 impl Indexer {
     /// Works until it is told to stop; then everything applied is synced.
-    pub(crate) fn run(&self) {
+    /// Returns whether it is.
+    pub(crate) fn run(&self) -> bool {
         lower_priority(self.config.nice);
         loop {
-            match self.follow() {
-                Ok(()) => return,
+            // sled and tantivy panic where they should report.
+            let followed = catch_unwind(AssertUnwindSafe(|| self.follow()));
+            let followed = followed
+                .unwrap_or_else(|_| Err(IndexError::Shard("the indexer panicked".to_owned())));
+            match followed {
+                Ok(()) => return true,
                 Err(error) => {
                     tracing::error!(%error, "indexing stands still; trying again");
                     self.progress.set_trouble(Some(error.to_string()));
                     if self.progress.stopping() {
-                        return;
+                        return false;
                     }
                     std::thread::sleep(IDLE);
                 }
@@ -137,6 +143,10 @@ impl Indexer {
 
     /// Goes through the segments, oldest first, and stays at the active one.
     fn follow(&self) -> Result<(), IndexError> {
+        if self.catalog.is_closing() {
+            // What could not be written before an error is written first.
+            self.catalog.close_segment(self.catalog.end())?;
+        }
         let mut base = self.reader.segment_bases().first().copied();
         while let Some(segment) = base {
             match self.segment(segment)? {
@@ -249,6 +259,7 @@ impl Segment<'_> {
                 if progress.through() < reached {
                     progress.publish(reached);
                 }
+                progress.set_trouble(None);
                 reader.durable().wait_beyond(reached, IDLE);
             }
         }
@@ -333,14 +344,16 @@ impl SealQueue {
     }
 
     /// Seals what comes, when the indexer is not behind. At the end, what was not sealed is synced as it is.
-    pub(crate) fn run(&self, progress: &Progress, reader: &Reader) {
+    /// Returns whether everything was sealed or synced.
+    pub(crate) fn run(&self, progress: &Progress, reader: &Reader) -> bool {
         lower_priority(IDLE_POLICY);
+        let mut synced = true;
         loop {
             let writer = {
                 let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
                 loop {
                     if waiting.closed && waiting.writers.is_empty() {
-                        return;
+                        return synced;
                     }
                     let behind = reader.durable_end().saturating_sub(progress.through()) > BEHIND;
                     let pressed = waiting.closed || waiting.writers.len() > UNSEALED_MAX;
@@ -360,12 +373,18 @@ impl SealQueue {
             let Some((writer, closed)) = writer else {
                 continue;
             };
-            let outcome = if closed {
-                writer.close()
-            } else {
-                writer.seal().map(drop)
+            let work = || {
+                if closed {
+                    writer.close()
+                } else {
+                    writer.seal().map(drop)
+                }
             };
+            let outcome = catch_unwind(AssertUnwindSafe(work));
+            let outcome =
+                outcome.unwrap_or_else(|_| Err(IndexError::Shard("sealing panicked".to_owned())));
             if let Err(error) = outcome {
+                synced = false;
                 // The shard stays as its last commit has it, and is sealed after the next start.
                 tracing::warn!(%error, "cannot seal a search shard");
             }

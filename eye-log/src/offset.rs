@@ -4,7 +4,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// The number of a record in the log: dense, starting at 0, never reused, public.
 pub type Offset = u64;
@@ -38,22 +38,14 @@ impl DurableEnd {
         self.moved.notify_all();
     }
 
-    /// Blocks until the durable end lies beyond `offset` or `patience` is over; returns where it is then.
+    /// Blocks until the durable end lies beyond `offset`, somebody calls [`Self::wake`], or `patience` is over; returns
+    /// where the end is then. It may return early; whoever waits looks again.
     pub fn wait_beyond(&self, offset: Offset, patience: Duration) -> Offset {
-        let deadline = Instant::now() + patience;
-        let mut guard = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        loop {
-            let end = self.get();
-            let left = deadline.saturating_duration_since(Instant::now());
-            if end > offset || left.is_zero() {
-                return end;
-            }
-            guard = self
-                .moved
-                .wait_timeout(guard, left)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
+        let guard = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.get() <= offset {
+            drop(self.moved.wait_timeout(guard, patience));
         }
+        self.get()
     }
 
     /// Wakes whoever waits although nothing moved, so that they can look at something else (a stop, a nudge).

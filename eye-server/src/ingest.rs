@@ -87,7 +87,7 @@ pub(crate) fn admit(state: &AppState) -> Result<(), Problem> {
         return Err(Problem::new(Code::Overloaded, "The service is stopping.").retry_after(1));
     }
     let limit = state.settings().max_index_lag;
-    if state.lag() > limit as u64 {
+    if state.new_lag() > limit as u64 {
         return Err(Problem::new(
             Code::Overloaded,
             "The index is too far behind to take more events.",

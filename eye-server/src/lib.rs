@@ -173,14 +173,23 @@ impl App {
         stop.await;
         self.state.set_stopping();
         drop(socket);
-        let timeout = settings.shutdown_timeout;
-        let finishing = async {
-            connections.finish().await;
-            self.close().await;
-        };
-        if tokio::time::timeout(timeout, finishing).await.is_err() {
+        // What hangs must not keep the store from being closed well.
+        let (answering, closing) = (
+            settings.shutdown_timeout * 3 / 4,
+            settings.shutdown_timeout / 4,
+        );
+        if tokio::time::timeout(answering, connections.finish())
+            .await
+            .is_err()
+        {
             // What was acknowledged is on the disk; what still runs is cut off with the process.
-            tracing::warn!(?timeout, "stopped with requests still open");
+            tracing::warn!(?answering, "stopped with requests still open");
+        }
+        if tokio::time::timeout(closing, self.close()).await.is_err() {
+            tracing::warn!(
+                ?closing,
+                "stopped before the index was closed; it is checked at the next start"
+            );
         }
         Ok(())
     }

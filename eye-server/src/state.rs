@@ -33,6 +33,7 @@ struct Shared {
     queries: Arc<Semaphore>,
     large_bodies: Arc<Semaphore>,
     started_at: i64,
+    end_at_start: Offset,
     stopping: AtomicBool,
 }
 
@@ -47,6 +48,7 @@ impl AppState {
             queries: Arc::new(Semaphore::new(settings.queries_max.max(1))),
             large_bodies: Arc::new(Semaphore::new(LARGE_BODIES_AT_ONCE)),
             started_at: eye_log::now(),
+            end_at_start: log.reader().durable_end(),
             stopping: AtomicBool::new(false),
             settings,
             log,
@@ -119,9 +121,10 @@ impl AppState {
         self.shared.stopping.store(true, Ordering::Relaxed);
     }
 
-    /// Returns how many records the index is behind the log.
-    pub(crate) fn lag(&self) -> Offset {
-        let end = self.reader().durable_end();
-        end.saturating_sub(self.index().indexed_through())
+    /// Returns how many records have come that the index does not have, beyond what it did not have at the start: an
+    /// index that grows back must not keep anybody from sending.
+    pub(crate) fn new_lag(&self) -> Offset {
+        let known = self.index().indexed_through().max(self.shared.end_at_start);
+        self.reader().durable_end().saturating_sub(known)
     }
 }

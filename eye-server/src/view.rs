@@ -22,6 +22,8 @@ pub(crate) struct Wanted {
     as_of: Option<Offset>,
     /// How long to wait for the index.
     patience: Duration,
+    /// Whether this goes on with a list that saw everything below `as_of`.
+    goes_on: bool,
 }
 
 impl Wanted {
@@ -40,10 +42,12 @@ impl Wanted {
         } else {
             state.settings().read_wait
         };
+        let goes_on = parameters.text("cursor").is_some();
         Ok(Self {
             end,
             as_of,
             patience,
+            goes_on,
         })
     }
 
@@ -63,7 +67,8 @@ impl Wanted {
         let as_of = if exact {
             wanted
         } else {
-            self.as_of.unwrap_or(through)
+            // What a cursor pins is never more than was seen, or rows would be skipped.
+            wanted.min(through)
         };
         View {
             as_of,
@@ -85,6 +90,17 @@ pub(crate) struct View {
 }
 
 impl View {
+    /// Returns the answer for something that was not found: that it is not there, or, where not everything could be
+    /// looked at, that nobody can say yet.
+    pub(crate) fn missing(&self, what: &str) -> Problem {
+        if self.exact {
+            return Problem::not_found(what);
+        }
+        Problem::new(Code::Recovering, format!("{what} was not found yet."))
+            .detail("The index lags behind the log; ask again a little later.")
+            .retry_after(1)
+    }
+
     /// Appends `,"next":…,"as_of":…,"indexed_through":…,"exact":…`.
     pub(crate) fn write_frame(&self, out: &mut Vec<u8>, next: Option<&str>) {
         out.extend_from_slice(b",\"next\":");
@@ -113,6 +129,9 @@ pub(crate) async fn read<T: Send + 'static>(
     let inner = state.clone();
     run(state, move || {
         let view = wanted.view(&inner);
+        if wanted.goes_on && !view.exact {
+            return Err(view.missing("The next page"));
+        }
         work(&inner, view)
     })
     .await

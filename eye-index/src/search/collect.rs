@@ -24,6 +24,8 @@ const FIRST_BLOCKS: usize = 4;
 const GROWTH: usize = 4;
 /// A search segment with so few matches is read whole when it is first visited.
 const FEW_DOCS: u64 = 4096;
+/// The deadline is looked at once in so many documents.
+const DOCS_PER_LOOK: u32 = 4096;
 
 /// Where a row stands: larger is better, whatever the order.
 type Rank = (i64, u64);
@@ -106,14 +108,18 @@ pub(crate) fn collect(
             let mut passes = open_all(&plan.filters, &part.reader)?;
             if docs.cost() <= FEW_DOCS {
                 finished[index] = true;
-                each_doc(docs.as_mut(), &mut passes, 0..part.docs(), |doc| {
+                each_doc(docs.as_mut(), &mut passes, 0..part.docs(), check, |doc| {
                     worst = keep(part, doc)
-                });
+                })?;
             } else {
                 for (_, block) in run {
-                    each_doc(docs.as_mut(), &mut passes, part.block_docs(*block), |doc| {
-                        worst = keep(part, doc)
-                    });
+                    each_doc(
+                        docs.as_mut(),
+                        &mut passes,
+                        part.block_docs(*block),
+                        check,
+                        |doc| worst = keep(part, doc),
+                    )?;
                 }
             }
         }
@@ -175,18 +181,25 @@ fn each_doc(
     docs: &mut dyn Scorer,
     passes: &mut Passes,
     range: std::ops::Range<u32>,
+    check: &LogCheck,
     mut see: impl FnMut(u32),
-) {
+) -> Result<(), SearchError> {
     let mut doc = docs.doc();
     if doc < range.start {
         doc = docs.seek(range.start);
     }
+    let mut seen = 0u32;
     while doc < range.end {
         if passes(doc) {
             see(doc);
         }
+        seen = seen.wrapping_add(1);
+        if seen.is_multiple_of(DOCS_PER_LOOK) && check.is_late() {
+            return Err(SearchError::Timeout);
+        }
         doc = docs.advance();
     }
+    Ok(())
 }
 
 /// Counts the matches.
@@ -214,7 +227,9 @@ pub(crate) fn count(
         }
         let mut docs = weight.scorer(&part.reader, 1.0)?;
         let mut passes = open_all(&plan.filters, &part.reader)?;
-        each_doc(docs.as_mut(), &mut passes, 0..part.docs(), |_| count += 1);
+        each_doc(docs.as_mut(), &mut passes, 0..part.docs(), check, |_| {
+            count += 1
+        })?;
     }
     check.verdict()?;
     Ok(count)

@@ -176,7 +176,13 @@ impl Flattener {
                 Token::Key(raw) => {
                     let start = self.open.last().copied().unwrap_or(0);
                     self.path.truncate(start);
-                    push_key(&mut self.path, unescape(raw, &mut scratch));
+                    let key = unescape(raw, &mut scratch);
+                    // An empty key has no name as a column: the log is asked about such events.
+                    partial |= key.is_empty();
+                    push_key(
+                        &mut self.path,
+                        if key.is_empty() { "\u{fffd}" } else { key },
+                    );
                 }
                 Token::String(raw) => {
                     let string = unescape(raw, &mut scratch);

@@ -2,6 +2,7 @@
 //!
 //! What must stay true: it means what the indexes mean, so that it can stand in for any of them.
 
+use std::cell::RefCell;
 use std::ops::Bound;
 
 use eye_log::json::{Token, Tokens, unescape};
@@ -110,9 +111,7 @@ pub(crate) fn string_holds(test: &Test, string: &str) -> bool {
                 _ => false,
             }
         }
-        Test::Regex(expression) => {
-            whole_regex(expression).is_ok_and(|regex| regex.is_match(string))
-        }
+        Test::Regex(expression) => regex_holds(expression, string),
         Test::Fuzzy(fuzzy) => words(string).iter().any(|word| near(word, fuzzy)),
         Test::Near { words, slop } => has_phrase(string, words, *slop),
         Test::Exactly(_) | Test::Id(_) | Test::Offset(_) | Test::Time(_) => false,
@@ -133,6 +132,22 @@ fn below(upper: &Bound<String>, string: &str) -> bool {
         Bound::Excluded(bound) => string < bound.as_str(),
         Bound::Unbounded => true,
     }
+}
+
+/// Says whether a whole string matches. The expression is read once per thread and question, not once per value.
+fn regex_holds(expression: &str, string: &str) -> bool {
+    thread_local! {
+        static LAST: RefCell<Option<(String, regex::Regex)>> = const { RefCell::new(None) };
+    }
+    LAST.with_borrow_mut(|last| {
+        if last.as_ref().is_none_or(|(of, _)| of != expression) {
+            *last = whole_regex(expression)
+                .ok()
+                .map(|regex| (expression.to_owned(), regex));
+        }
+        last.as_ref()
+            .is_some_and(|(_, regex)| regex.is_match(string))
+    })
 }
 
 /// Reads a regular expression that has to match a whole value.

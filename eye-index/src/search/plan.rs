@@ -161,7 +161,11 @@ impl Planner<'_> {
             ])),
             Kind::Word(WordTest::Is(word)) => Plan::lead(self.phrase(std::slice::from_ref(word))),
             Kind::Word(WordTest::Pattern(pattern)) => match pattern.on {
-                PatternOn::Word => Plan::lead(self.word_pattern(pattern)?),
+                // A pattern too branched for an automaton is tried on the events themselves.
+                PatternOn::Word => match self.word_pattern(pattern) {
+                    Ok(query) => Plan::lead(query),
+                    Err(_) => self.checked(clause, None),
+                },
                 PatternOn::Whole => self.checked(clause, None),
             },
             Kind::Word(WordTest::Fuzzy(fuzzy)) => Plan::lead(self.fuzzy(fuzzy)),

@@ -60,11 +60,13 @@ impl Shard {
         fields: &Arc<Fields>,
         trusted: bool,
     ) -> Result<Self, IndexError> {
-        let folder = shards.join(format!("{base:020}"));
+        let folder = Self::folder_of(shards, base);
         if folder.is_dir() {
             if trusted || folder.join(SEALED_FILE).is_file() {
                 match Self::open_existing(&folder, base, fields) {
                     Ok(shard) => return Ok(shard),
+                    // What the system refuses now may be sound, and is tried again.
+                    Err(error @ IndexError::Io { .. }) => return Err(error),
                     Err(error) => {
                         tracing::warn!(base, %error, "a search shard cannot be opened; it is built again")
                     }
@@ -90,6 +92,11 @@ impl Shard {
                 parts: Vec::new(),
             },
         ))
+    }
+
+    /// Returns where the shard of the segment at `base` lies.
+    pub(crate) fn folder_of(shards: &Path, base: Offset) -> PathBuf {
+        shards.join(format!("{base:020}"))
     }
 
     fn open_existing(

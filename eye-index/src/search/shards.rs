@@ -37,8 +37,12 @@ impl Shards {
                 .and_then(|name| name.parse::<Offset>().ok());
             match base.filter(|base| segments.iter().any(|(segment, _)| segment == base)) {
                 Some(base) => there.push(base),
-                None => std::fs::remove_dir_all(entry.path())
-                    .map_err(IndexError::io("removing", &entry.path()))?,
+                None if entry.path().is_dir() => {
+                    std::fs::remove_dir_all(entry.path())
+                        .map_err(IndexError::io("removing", &entry.path()))?;
+                }
+                // A file is none of ours.
+                None => {}
             }
         }
         there.sort_unstable();
@@ -58,6 +62,8 @@ impl Shards {
                     "a search shard knows of more than the log holds; it is built again"
                 );
                 drop(shard);
+                let stale = Shard::folder_of(folder, base);
+                std::fs::remove_dir_all(&stale).map_err(IndexError::io("removing", &stale))?;
                 shards.push(Shard::open(folder, base, &fields, false)?);
             }
         }
@@ -90,9 +96,8 @@ impl Shards {
     pub(crate) fn reopen(&self, base: Offset) -> Result<(), IndexError> {
         let mut shards = self.shards.write().unwrap_or_else(PoisonError::into_inner);
         if let Ok(place) = shards.binary_search_by_key(&base, |shard| shard.base) {
-            shards.remove(place);
-            let shard = Shard::open(&self.folder, base, &self.fields, true)?;
-            shards.insert(place, shard);
+            // Readers keep the old one until the new one is there.
+            shards[place] = Shard::open(&self.folder, base, &self.fields, true)?;
         }
         Ok(())
     }

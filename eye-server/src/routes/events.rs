@@ -80,11 +80,13 @@ pub(crate) async fn one(
         .ok()
         .and_then(|Path(id)| Uuid::try_parse(&id).ok())
         .ok_or_else(missing)?;
-    let body = view::read(&state, wanted, move |state, _| {
-        Ok(find(state, scope, id, wanted.bound())?.map(|event| view::event_json(state, &event)))
+    let body = view::read(&state, wanted, move |state, view| {
+        let event = find(state, scope, id, wanted.bound())?;
+        let event = event.ok_or_else(|| view.missing("An event of this id"))?;
+        Ok(view::event_json(state, &event))
     })
     .await?;
-    Ok(json(StatusCode::OK, body.ok_or_else(missing)?))
+    Ok(json(StatusCode::OK, body))
 }
 
 /// The newest event of this id that may be seen. Two applications may have used the same id.

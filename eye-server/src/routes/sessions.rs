@@ -106,7 +106,7 @@ fn find(state: &AppState, scope: Scope, id: Uuid, view: View) -> Result<SessionS
     let session = state.index().session(id, view.as_of)?;
     session
         .filter(|session| session.count > 0 && scope.sees(session.application))
-        .ok_or_else(missing)
+        .ok_or_else(|| view.missing("A session of this id"))
 }
 
 fn offsets(hits: &[Hit]) -> Vec<Offset> {
