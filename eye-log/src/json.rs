@@ -204,25 +204,18 @@ pub fn depth(text: &str) -> usize {
 
 /// Feeds `text` without its insignificant white space to `hasher`: the same value spaced differently hashes the same.
 pub fn hash_without_space(text: &str, hasher: &mut blake3::Hasher) {
-    let bytes = text.as_bytes();
-    let (mut start, mut at, mut in_string) = (0, 0, false);
-    while at < bytes.len() {
-        match bytes[at] {
-            b'"' => in_string = !in_string,
-            b'\\' if in_string => at += 1,
-            b' ' | b'\n' | b'\r' | b'\t' if !in_string => {
-                hasher.update(&bytes[start..at]);
-                start = at + 1;
-            }
-            _ => {}
-        }
-        at += 1;
-    }
-    hasher.update(&bytes[start..]);
+    without_space(text, |piece| {
+        hasher.update(piece);
+    });
 }
 
 /// Appends `text` without its insignificant white space to `out`, so that it stands on one line.
 pub fn push_without_space(text: &str, out: &mut Vec<u8>) {
+    without_space(text, |piece| out.extend_from_slice(piece));
+}
+
+/// Hands on what stands between insignificant white space.
+fn without_space(text: &str, mut see: impl FnMut(&[u8])) {
     let bytes = text.as_bytes();
     let (mut start, mut at, mut in_string) = (0, 0, false);
     while at < bytes.len() {
@@ -230,14 +223,14 @@ pub fn push_without_space(text: &str, out: &mut Vec<u8>) {
             b'"' => in_string = !in_string,
             b'\\' if in_string => at += 1,
             b' ' | b'\n' | b'\r' | b'\t' if !in_string => {
-                out.extend_from_slice(&bytes[start..at]);
+                see(&bytes[start..at]);
                 start = at + 1;
             }
             _ => {}
         }
         at += 1;
     }
-    out.extend_from_slice(&bytes[start..]);
+    see(&bytes[start..]);
 }
 
 #[cfg(test)]

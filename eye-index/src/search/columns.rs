@@ -3,7 +3,6 @@
 //! What must stay true: an answer is "yes", "no", or "ask the log", and never a guess.
 
 use std::collections::HashMap;
-use std::ops::Bound;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -15,7 +14,8 @@ use super::docsets::{Filter, Passes};
 use super::flatten::{NULL_ROOT, column_of};
 use super::log_check::LogCheck;
 use super::matches::{
-    bool_holds, double_within, field_holds, label_holds, null_holds, number_holds, string_holds,
+    bool_holds, double_within, doubles_of, field_holds, label_holds, null_holds, number_holds,
+    string_holds,
 };
 use super::query::{Field, Scalar, Test};
 
@@ -340,18 +340,10 @@ fn rounded(test: &Test, value: f64) -> Answer {
             .find(|answer| *answer != Answer::No)
             .unwrap_or(Answer::No),
         Test::Exactly(scalar) => same(scalar),
-        Test::Range { lower, upper } => {
-            let operand = |bound: &Bound<Scalar>| match bound {
-                Bound::Included(Scalar::Number(number)) => Some(Bound::Included(number.double())),
-                Bound::Excluded(Scalar::Number(number)) => Some(Bound::Excluded(number.double())),
-                Bound::Unbounded => Some(Bound::Unbounded),
-                _ => None,
-            };
-            match (operand(lower), operand(upper)) {
-                (Some(lower), Some(upper)) if double_within(value, lower, upper) => Answer::Yes,
-                _ => Answer::No,
-            }
-        }
+        Test::Range { lower, upper } => match doubles_of(lower, upper) {
+            Some((lower, upper)) if double_within(value, lower, upper) => Answer::Yes,
+            _ => Answer::No,
+        },
         _ => Answer::No,
     }
 }

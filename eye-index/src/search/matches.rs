@@ -274,20 +274,25 @@ pub(crate) fn number_holds(test: &Test, digits: &str) -> bool {
             let Some(number) = Number::parse(digits) else {
                 return false;
             };
-            let value = number.double();
-            let operand = |bound: &Bound<Scalar>| match bound {
-                Bound::Included(Scalar::Number(number)) => Some(Bound::Included(number.double())),
-                Bound::Excluded(Scalar::Number(number)) => Some(Bound::Excluded(number.double())),
-                Bound::Unbounded => Some(Bound::Unbounded),
-                _ => None,
-            };
-            match (operand(lower), operand(upper)) {
-                (Some(lower), Some(upper)) => double_within(value, lower, upper),
-                _ => false,
-            }
+            doubles_of(lower, upper)
+                .is_some_and(|(lower, upper)| double_within(number.double(), lower, upper))
         }
         _ => false,
     }
+}
+
+/// Returns the ends of a range of numbers as doubles; `None` for a range of something else.
+pub(crate) fn doubles_of(
+    lower: &Bound<Scalar>,
+    upper: &Bound<Scalar>,
+) -> Option<(Bound<f64>, Bound<f64>)> {
+    let double = |bound: &Bound<Scalar>| match bound {
+        Bound::Included(Scalar::Number(number)) => Some(Bound::Included(number.double())),
+        Bound::Excluded(Scalar::Number(number)) => Some(Bound::Excluded(number.double())),
+        Bound::Unbounded => Some(Bound::Unbounded),
+        _ => None,
+    };
+    Some((double(lower)?, double(upper)?))
 }
 
 pub(crate) fn double_within(value: f64, lower: Bound<f64>, upper: Bound<f64>) -> bool {

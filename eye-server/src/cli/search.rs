@@ -38,9 +38,9 @@ pub(crate) struct SearchArgs {
     /// How many events at most
     #[arg(long, value_name = "N", default_value_t = 20)]
     limit: u64,
-    /// Newest first, oldest first, or best first
+    /// Newest first or oldest first
     #[arg(long, value_name = "ORDER", default_value = "-timestamp", allow_hyphen_values = true,
-          value_parser = ["-timestamp", "timestamp", "-score"])]
+          value_parser = ["-timestamp", "timestamp"])]
     order: String,
     /// Print only how many events match
     #[arg(long, conflicts_with = "all")]

@@ -31,8 +31,8 @@ const WHILE_STARTING: Duration = Duration::from_millis(500);
 ///
 /// Every line is one event. A line without an id gets one made of the application, the file's content and the line's
 /// number, so the same file sent again stores nothing new, and a run that was stopped goes on where it was when the
-/// same command is run again. Refused lines are printed to standard error as FILE:LINE: field: message and kept by the
-/// service as rejections; the exit status is then 1.
+/// same command is run again. Refused lines are printed to standard error as FILE:LINE: field: message;
+/// the exit status is then 1.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  eye send events.ndjson.zst --app shop\n  \
                         zcat old/*.gz | eye send --app shop\n  \

@@ -2,7 +2,7 @@
 
 use super::{Common, Failure, Outcome};
 
-/// Serve the HTTP API and the console
+/// Serve the HTTP API
 ///
 /// SIGTERM or Ctrl-C stops accepting, answers what was accepted, syncs and exits with 0. The first start on an empty
 /// folder prints an admin token once; EYE_ADMIN_TOKEN presets it.
@@ -12,8 +12,8 @@ use super::{Common, Failure, Outcome};
                         EYE_ADMIN_TOKEN=… eye serve --listen 127.0.0.1:0"
 )]
 pub(crate) struct ServeArgs {
-    /// Where to listen; port 0 picks one and prints it [default: 127.0.0.1:8001, or what eye.toml says]
-    // No default here: it would win over eye.toml.
+    /// Where to listen; port 0 picks one and prints it [default: 127.0.0.1:8001]
+    // No default here: EYE_LISTEN is read with the other settings.
     #[arg(long, value_name = "HOST:PORT", env = "EYE_LISTEN")]
     listen: Option<String>,
 }

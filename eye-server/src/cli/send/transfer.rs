@@ -128,10 +128,7 @@ impl<'a> Transfer<'a> {
         }
         if self.refused > self.shown {
             let more = figures::count(self.refused - self.shown);
-            progress.note(&format!(
-                "{}: {more} more lines were refused; GET /rejections lists them",
-                self.name
-            ));
+            progress.note(&format!("{}: {more} more lines were refused", self.name));
         }
         Ok(())
     }
