@@ -157,6 +157,16 @@ fn send_arguments(eye: &Eye, app: &App, path: &Path) -> Vec<String> {
     .to_vec()
 }
 
+/// The same in some hundred batches, so that a kill finds it at work whatever the size of the file.
+fn send_in_small_batches(eye: &Eye, app: &App, path: &Path, lines: usize) -> Vec<String> {
+    let mut arguments = send_arguments(eye, app, path);
+    arguments.extend([
+        "--batch".to_owned(),
+        (lines / 250).clamp(10, 5000).to_string(),
+    ]);
+    arguments
+}
+
 /// A word or phrase and the place of the set it was drawn from.
 type Drawn = (usize, String);
 
@@ -338,8 +348,17 @@ fn nothing_acknowledged_is_lost_however_often_the_server_is_killed(path: &Path, 
     let mut passes: Vec<Pass> = Vec::new();
     let mut killed = 0;
     while killed < kills {
+        assert!(
+            (passes.len() as u64) < 10 + 3 * kills,
+            "the sending is over before any kill comes"
+        );
         let pass = Pass::prepare(&eye, scratch.path(), &original, passes.len());
-        let mut sender = eye.spawn(send_arguments(&eye, &pass.app, &pass.path));
+        let mut sender = eye.spawn(send_in_small_batches(
+            &eye,
+            &pass.app,
+            &pass.path,
+            original.len(),
+        ));
         let mut finished = false;
         while killed < kills && !finished {
             let mut generator = Generator::new(Random::new(random.bits()), 5);
@@ -352,7 +371,14 @@ fn nothing_acknowledged_is_lost_however_often_the_server_is_killed(path: &Path, 
                     match sender.try_wait().unwrap() {
                         Some(status) if status.success() => finished = true,
                         // It has given up on the server that was killed. Started again it takes up where it was.
-                        Some(_) => sender = eye.spawn(send_arguments(&eye, &pass.app, &pass.path)),
+                        Some(_) => {
+                            sender = eye.spawn(send_in_small_batches(
+                                &eye,
+                                &pass.app,
+                                &pass.path,
+                                original.len(),
+                            ))
+                        }
                         None => gets_on = eye.count_in(&pass.app, "*") > before,
                     }
                     thread::sleep(Duration::from_millis(5));
