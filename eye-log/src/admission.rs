@@ -53,6 +53,11 @@ impl Batch {
         }
     }
 
+    /// Makes room for about `bytes` of records, so that they are not moved while they gather.
+    pub fn reserve(&mut self, bytes: usize) {
+        self.bytes.reserve(bytes);
+    }
+
     /// Adds an event.
     pub fn push(&mut self, event: &Event<'_>) {
         let client = event.client_id.as_ref().map(|client| {

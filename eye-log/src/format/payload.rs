@@ -20,12 +20,31 @@ const STAMP_ID_AT: usize = 2;
 /// Where the writer stamps the arrival of an event record; 8 bytes.
 const STAMP_RECEIVED_AT: usize = STAMP_ID_AT + 16;
 
+/// Sixteen bytes as two little-endian integers: the same bytes, which bincode then moves in two steps, not sixteen.
+#[derive(Clone, Copy, Serialize, Deserialize)]
+struct Sixteen(u64, u64);
+
+impl From<[u8; 16]> for Sixteen {
+    fn from(bytes: [u8; 16]) -> Self {
+        Self(super::u64_at(&bytes, 0), super::u64_at(&bytes, 8))
+    }
+}
+
+impl From<Sixteen> for [u8; 16] {
+    fn from(halves: Sixteen) -> Self {
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&halves.0.to_le_bytes());
+        bytes[8..].copy_from_slice(&halves.1.to_le_bytes());
+        bytes
+    }
+}
+
 #[derive(Serialize, Deserialize)]
 struct EventV1<'a> {
-    id: [u8; 16],
+    id: Sixteen,
     received_at: i64,
     application: u32,
-    session_id: [u8; 16],
+    session_id: Sixteen,
     timestamp: i64,
     #[serde(borrow)]
     client: Option<ClientV1<'a>>,
@@ -38,7 +57,7 @@ struct EventV1<'a> {
 #[derive(Serialize, Deserialize)]
 struct ClientV1<'a> {
     key: &'a str,
-    content_hash: [u8; 16],
+    content_hash: Sixteen,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -113,13 +132,13 @@ fn push(out: &mut Vec<u8>, kind: u8, value: &impl Serialize) {
 pub fn push_event(out: &mut Vec<u8>, event: &EventRecord<'_>) {
     let client = event.client.as_ref().map(|client| ClientV1 {
         key: client.key,
-        content_hash: client.content_hash,
+        content_hash: client.content_hash.into(),
     });
     let value = EventV1 {
-        id: event.id.into_bytes(),
+        id: event.id.into_bytes().into(),
         received_at: event.received_at,
         application: event.application.0,
-        session_id: event.session_id.into_bytes(),
+        session_id: event.session_id.into_bytes().into(),
         timestamp: event.timestamp,
         client,
         category: event.category,
@@ -193,14 +212,14 @@ pub fn decode(bytes: &[u8]) -> Result<Record<'_>, String> {
                 .deserialize(body)
                 .map_err(|e| format!("an event record: {e}"))?;
             Ok(Record::Event(EventRecord {
-                id: Uuid::from_bytes(event.id),
+                id: Uuid::from_bytes(event.id.into()),
                 received_at: event.received_at,
                 application: ApplicationId(event.application),
-                session_id: Uuid::from_bytes(event.session_id),
+                session_id: Uuid::from_bytes(event.session_id.into()),
                 timestamp: event.timestamp,
                 client: event.client.map(|client| ClientKey {
                     key: client.key,
-                    content_hash: client.content_hash,
+                    content_hash: client.content_hash.into(),
                 }),
                 category: event.category,
                 name: event.name,

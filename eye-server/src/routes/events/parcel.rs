@@ -48,11 +48,13 @@ pub(crate) fn open(
     settings: &Settings,
 ) -> Result<Parcel, Problem> {
     let rules = rules(settings);
+    // A record is about as long as the JSON it was made of, and what surrounds it.
+    let room = body.len() + body.len() / 4;
     match pieces(body, media_type, settings.request_max_events)? {
         Pieces::One(text) => one(text, application, &rules),
         Pieces::Items(texts) => {
             let judged = texts.iter().map(|text| judge(text, &rules));
-            Ok(many(application, Vec::new(), judged))
+            Ok(many(application, room, Vec::new(), judged))
         }
         Pieces::Lines(lines) => {
             let judged = lines.iter().map(|(_, line)| match line {
@@ -67,6 +69,7 @@ pub(crate) fn open(
             });
             Ok(many(
                 application,
+                room,
                 lines.iter().map(|(number, _)| *number).collect(),
                 judged,
             ))
@@ -162,10 +165,12 @@ fn alone(invalid: InvalidEvent, rules: &EventRules) -> Problem {
 
 fn many<'a>(
     application: ApplicationId,
+    room: usize,
     lines: Vec<usize>,
     judged: impl Iterator<Item = Result<Event<'a>, (Code, FieldErrors)>>,
 ) -> Parcel {
     let mut batch = Batch::new(application);
+    batch.reserve(room);
     let mut items = Vec::new();
     let mut refused = Vec::new();
     for (index, event) in judged.enumerate() {
