@@ -1,10 +1,7 @@
 //! What only one place may decide, in log order: whose session is this, and was this id here before.
 //!
-//! What must stay true: the answers depend on the log alone. The active segment's part is in memory and grows back
-//! from its frames; sealed segments carry theirs in their footers. The catalog is never asked.
-
-pub(crate) mod filter;
-pub(crate) mod table;
+//! What must stay true: the answers depend on the log alone. Raw segments' part is in memory and grows back from their
+//! frames; sealed files carry theirs in their footers. The catalog is never asked.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,13 +10,17 @@ use uuid::Uuid;
 
 use crate::error::ReadError;
 use crate::event::{ClientId, Event};
+use crate::files::Files;
+use crate::format::keys::Keys;
 use crate::format::payload;
 use crate::ids::id_from_client_key;
 use crate::offset::Offset;
+use crate::pieces::{Piece, Pieces};
+use crate::ranges::OffsetRanges;
+use crate::reader::Lookup;
 use crate::record::{ClientKey, EventRecord};
 use crate::registry::ApplicationId;
-use crate::segment::Segment;
-use table::{IdEntry, SealedEntries};
+use crate::sealed::SealedFile;
 
 /// The events of one request for one application, encoded; what is stored of them becomes one frame.
 #[derive(Debug)]
@@ -156,33 +157,54 @@ pub enum Exception {
 }
 
 /// Ownership of sessions and client-made ids, over the whole log.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Admission {
-    active: Active,
-    /// Oldest first.
-    sealed: Vec<SealedPart>,
+    active: Entries,
+    /// The files in front of the active segment, oldest first, and the version they were taken at.
+    pieces: Pieces,
+    version: u64,
+    /// What is being erased; its ids may be used again.
+    erased: Arc<OffsetRanges>,
+    keys: Keys,
     idempotency_window: i64,
 }
 
-#[derive(Debug)]
-struct SealedPart {
-    segment: Arc<Segment>,
-    last_received_at: i64,
-    /// Until the footer is on the disk, the entries themselves.
-    entries: Arc<SealedEntries>,
-}
-
+/// What a raw segment adds: sessions first seen in it and ids used in it.
 #[derive(Debug, Default)]
-struct Active {
+pub(crate) struct Entries {
     sessions: HashMap<Uuid, SessionEntry>,
     ids: HashMap<(ApplicationId, Uuid), IdEntry>,
+}
+
+/// Where an id was used, and for what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct IdEntry {
+    pub(crate) offset: Offset,
+    pub(crate) content_hash: [u8; 16],
 }
 
 #[derive(Debug, Clone, Copy)]
 struct SessionEntry {
     owner: ApplicationId,
-    /// Whether the session was first seen in the active segment; otherwise this only spares a look at the footers.
+    /// Whether the session was first seen in this segment; otherwise this only spares a look at the others.
     first_here: bool,
+}
+
+impl Entries {
+    /// Returns the sessions that were first seen here, with their owners.
+    pub(crate) fn first_seen(&self) -> impl Iterator<Item = (Uuid, ApplicationId)> {
+        self.sessions
+            .iter()
+            .filter(|(_, entry)| entry.first_here)
+            .map(|(session, entry)| (*session, entry.owner))
+    }
+
+    /// Returns the ids that clients made, and where they were used.
+    pub(crate) fn ids(&self) -> impl Iterator<Item = (ApplicationId, Uuid, Offset)> {
+        self.ids
+            .iter()
+            .map(|((application, id), entry)| (*application, *id, entry.offset))
+    }
 }
 
 /// What a request added, so that it can be taken back when it could not be stored.
@@ -193,11 +215,30 @@ pub(crate) struct Added {
 }
 
 impl Admission {
-    pub(crate) fn new(idempotency_window: i64) -> Self {
+    pub(crate) fn new(keys: Keys, idempotency_window: i64) -> Self {
         Self {
+            active: Entries::default(),
+            pieces: Pieces::default(),
+            version: 0,
+            erased: Arc::default(),
+            keys,
             idempotency_window,
-            ..Self::default()
         }
+    }
+
+    /// Takes note of files that were closed, sealed, merged or rewritten since it last looked.
+    pub(crate) fn refresh(&mut self, files: &Files, erased: Arc<OffsetRanges>) {
+        self.erased = erased;
+        let version = files.version();
+        if version != self.version {
+            self.pieces = files.pieces();
+            self.version = version;
+        }
+    }
+
+    /// Uses these files, while the log is being opened.
+    pub(crate) fn use_pieces(&mut self, pieces: Vec<Piece>) {
+        self.pieces = Arc::new(pieces);
     }
 
     /// Decides about an event that would get `offset`; remembers it if it may be stored.
@@ -265,15 +306,22 @@ impl Admission {
         if let Some(entry) = self.active.sessions.get(&session) {
             return Ok(Some(entry.owner));
         }
-        for part in self.sealed.iter().rev() {
-            if let Some(owner) = part.entries.owner(session, &part.segment)? {
-                self.active.sessions.insert(
-                    session,
-                    SessionEntry {
-                        owner,
-                        first_here: false,
-                    },
-                );
+        for piece in self.pieces.iter().rev() {
+            let owner = match piece {
+                Piece::Raw(segment) => segment
+                    .closed()
+                    .and_then(|closed| closed.entries.sessions.get(&session))
+                    .map(|entry| entry.owner),
+                Piece::Sealed(file) => file.owner(&self.keys, session)?,
+                // What it knew is lost with it; the damage is reported where it was found.
+                Piece::Damaged(..) => None,
+            };
+            if let Some(owner) = owner {
+                let entry = SessionEntry {
+                    owner,
+                    first_here: false,
+                };
+                self.active.sessions.insert(session, entry);
                 return Ok(Some(owner));
             }
         }
@@ -287,20 +335,53 @@ impl Admission {
         now: i64,
     ) -> Result<Option<IdEntry>, ReadError> {
         if let Some(entry) = self.active.ids.get(&(application, id)) {
-            return Ok(Some(*entry));
+            return Ok((!self.erased.contains(entry.offset)).then_some(*entry));
         }
-        for part in self.sealed.iter().rev() {
-            if part.last_received_at < now.saturating_sub(self.idempotency_window) {
-                break;
-            }
-            if let Some(entry) = part.entries.id(application, id, &part.segment)? {
+        let oldest = now.saturating_sub(self.idempotency_window);
+        for piece in self.pieces.iter().rev() {
+            let entry = match piece {
+                Piece::Raw(segment) => segment
+                    .closed()
+                    .and_then(|closed| closed.entries.ids.get(&(application, id)).copied()),
+                Piece::Sealed(file) if file.trailer.summary.last_received_at < oldest => break,
+                Piece::Sealed(file) => self.id_in_file(file, application, id)?,
+                Piece::Damaged(..) => None,
+            };
+            if let Some(entry) = entry.filter(|entry| !self.erased.contains(entry.offset)) {
                 return Ok(Some(entry));
             }
         }
         Ok(None)
     }
 
-    /// Takes in an event that recovery found in the active segment. The first owner of a session stays.
+    /// Looks an id up in a sealed file. Its table says where to look; the event there says whether it is the one.
+    fn id_in_file(
+        &self,
+        file: &Arc<SealedFile>,
+        application: ApplicationId,
+        id: Uuid,
+    ) -> Result<Option<IdEntry>, ReadError> {
+        let candidates = file.id_candidates(&self.keys, application, id)?;
+        if candidates.is_empty() {
+            return Ok(None);
+        }
+        let pieces = Arc::new(vec![Piece::Sealed(file.clone())]);
+        let mut look = Lookup::new(pieces, Offset::MAX, Arc::new(OffsetRanges::default()));
+        for offset in candidates {
+            let found = look.event(offset, |event| {
+                (event.application == application && event.id == id).then(|| IdEntry {
+                    offset,
+                    content_hash: event.content_hash(),
+                })
+            })?;
+            if let Some(entry) = found.flatten() {
+                return Ok(Some(entry));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Takes in an event that recovery found in a raw segment. The first owner of a session stays.
     pub(crate) fn replay(
         &mut self,
         event: &EventRecord<'_>,
@@ -313,67 +394,19 @@ impl Admission {
             };
             self.active.sessions.insert(event.session_id, entry);
         }
-        if let Some(client) = &event.client {
+        if event.client.is_some() {
             let entry = IdEntry {
                 offset,
-                content_hash: client.content_hash,
+                content_hash: event.content_hash(),
             };
             self.active.ids.insert((event.application, event.id), entry);
         }
         Ok(())
     }
 
-    /// Closes the active segment's part: returns its entries for the footer, and goes on asking them.
-    pub(crate) fn seal(
-        &mut self,
-        segment: Arc<Segment>,
-        last_received_at: i64,
-    ) -> Arc<SealedEntries> {
-        self.leave_tables_to_footers();
-        let active = std::mem::take(&mut self.active);
-        let sessions = active
-            .sessions
-            .into_iter()
-            .filter(|(_, entry)| entry.first_here);
-        let entries = Arc::new(SealedEntries::build(
-            sessions.map(|(session, entry)| (session, entry.owner)),
-            active
-                .ids
-                .into_iter()
-                .map(|((application, id), entry)| (application, id, entry)),
-        ));
-        self.sealed.push(SealedPart {
-            segment,
-            last_received_at,
-            entries: entries.clone(),
-        });
-        entries
-    }
-
-    /// Drops from memory what is in a footer by now.
-    fn leave_tables_to_footers(&mut self) {
-        for part in self
-            .sealed
-            .iter_mut()
-            .filter(|part| part.segment.sealed().is_some())
-        {
-            if let Some(in_footer) = part.entries.left_to_footer(&part.segment) {
-                part.entries = Arc::new(in_footer);
-            }
-        }
-    }
-
-    /// Takes in a sealed segment whose footer was opened. Segments come oldest first.
-    pub(crate) fn add_sealed(
-        &mut self,
-        segment: Arc<Segment>,
-        last_received_at: i64,
-        entries: SealedEntries,
-    ) {
-        self.sealed.push(SealedPart {
-            segment,
-            last_received_at,
-            entries: Arc::new(entries),
-        });
+    /// Ends the active segment's part and hands it over; whoever gets it keeps it with the closed segment, where it is
+    /// asked from the next [`Self::refresh`] on.
+    pub(crate) fn close_segment(&mut self) -> Entries {
+        std::mem::take(&mut self.active)
     }
 }

@@ -8,13 +8,14 @@ use std::io;
 use std::sync::Arc;
 
 use crate::error::AppendError;
-use crate::format::footer::Summary;
 use crate::format::frame::{self, FRAME_HEADER_BYTES, FrameHeader, TABLE_ENTRY_BYTES};
 use crate::format::segment_header::{SEGMENT_HEADER_BYTES, SegmentHeader};
-use crate::format::{FRAME_BODY_MAX_BYTES, FRAME_RECORDS_MAX, aligned, file_name};
+use crate::format::{
+    FRAME_BODY_MAX_BYTES, FRAME_RECORDS_MAX, SEGMENT_RECORDS_MAX, aligned, file_name,
+};
 use crate::log::Shared;
 use crate::offset::Offset;
-use crate::segment::Segment;
+use crate::segment::{Segment, Summary};
 use crate::storage::write_zeros;
 
 /// How much is filled with zeros ahead of the frames, at first and at most.
@@ -43,23 +44,12 @@ pub(crate) struct Tail {
     pub(crate) filled: u64,
     pub(crate) previous: u32,
     pub(crate) summary: Summary,
-    /// Offsets of registry records in this segment.
-    pub(crate) controls: Vec<Offset>,
 }
 
 impl Tail {
     /// The end of a segment that holds nothing yet.
     pub(crate) fn empty(segment: Arc<Segment>, filled: u64) -> Self {
-        let base = segment.header.base;
-        let summary = Summary {
-            base,
-            end: base,
-            frames_end: SEGMENT_HEADER_BYTES as u64,
-            min_timestamp: i64::MAX,
-            max_timestamp: i64::MIN,
-            last_frame: segment.header.chain_start(),
-            ..Summary::default()
-        };
+        let summary = Summary::empty(&segment.header);
         let (position, previous) = (summary.frames_end, summary.last_frame);
         Self {
             segment,
@@ -67,38 +57,21 @@ impl Tail {
             filled,
             previous,
             summary,
-            controls: Vec::new(),
         }
     }
 
-    /// Counts a frame that begins at `position`.
-    pub(crate) fn note(&mut self, header: &FrameHeader, sum: u32, position: u64) {
+    /// Counts a frame that begins at `position` and holds so many events.
+    pub(crate) fn note(&mut self, header: &FrameHeader, events: usize, sum: u32, position: u64) {
         if header.count > 0 {
-            if self.summary.end == self.summary.base {
-                self.summary.first_received_at = header.appended_at;
-            }
             self.summary.last_received_at = header.appended_at;
             self.segment.note_frame(header.first_offset, position);
         }
+        self.summary.events += events as u64;
         self.summary.end = header.end_offset();
         self.summary.frames_end = position + header.stride() as u64;
         self.summary.last_frame = sum;
         self.previous = sum;
     }
-
-    /// Counts an event.
-    pub(crate) fn note_event(&mut self, timestamp: i64) {
-        self.summary.events += 1;
-        self.summary.min_timestamp = self.summary.min_timestamp.min(timestamp);
-        self.summary.max_timestamp = self.summary.max_timestamp.max(timestamp);
-    }
-}
-
-/// A segment that was closed by a roll and wants its footer.
-pub(crate) struct Closed {
-    pub(crate) segment: Arc<Segment>,
-    pub(crate) summary: Summary,
-    pub(crate) controls: Vec<Offset>,
 }
 
 impl Appender {
@@ -152,14 +125,22 @@ impl Appender {
     pub(crate) fn wants_roll(&self, records: usize, bytes: usize) -> Result<bool, AppendError> {
         let end =
             self.active.position + (self.group.len() + Self::frame_bytes(records, bytes)?) as u64;
-        Ok(end > self.segment_max_bytes && self.active.summary.end > self.active.summary.base)
+        let full = end > self.segment_max_bytes
+            || self.held_records() + records as u64 > SEGMENT_RECORDS_MAX;
+        Ok(full && self.held_records() > 0)
     }
 
-    /// Adds a frame to the group. [`Self::wants_roll`] was asked and acted upon. Nothing is on the disk before
+    /// Returns how many records the active segment holds.
+    pub(crate) fn held_records(&self) -> u64 {
+        self.active.summary.end - self.active.summary.base
+    }
+
+    /// Adds a frame, of which so many records are events, to the group. [`Self::wants_roll`] was asked and acted upon. Nothing is on the disk before
     /// [`Self::flush`]; when this fails, nothing was added.
     pub(crate) fn push<'r>(
         &mut self,
         records: impl Iterator<Item = &'r [u8]> + Clone,
+        events: usize,
         appended_at: i64,
         duplicates: u32,
         rejected: u32,
@@ -189,18 +170,8 @@ impl Appender {
             self.active.segment.header.salt,
         );
         self.said_durable = header.durable_end;
-        self.active.note(&header, sum, position);
+        self.active.note(&header, events, sum, position);
         Ok(())
-    }
-
-    /// Counts an event of the frame just pushed.
-    pub(crate) fn note_event(&mut self, timestamp: i64) {
-        self.active.note_event(timestamp);
-    }
-
-    /// Notes that the record at `offset` is a registry record.
-    pub(crate) fn note_control(&mut self, offset: Offset) {
-        self.active.controls.push(offset);
     }
 
     /// Makes sure that the active file is filled up to `end`. A full disk shows here, before anything was written.
@@ -243,8 +214,8 @@ impl Appender {
         Ok(())
     }
 
-    /// Begins a new segment. The group must be flushed. Returns the old one, to be sealed.
-    pub(crate) fn roll(&mut self) -> Result<Closed, AppendError> {
+    /// Begins a new segment. The group must be flushed. Returns the old one and what it came to.
+    pub(crate) fn roll(&mut self) -> Result<(Arc<Segment>, Summary), AppendError> {
         debug_assert!(self.group.is_empty(), "a roll follows a flush");
         let base = self.active.summary.end;
         let tail = match begin_segment(&self.shared, base) {
@@ -254,13 +225,13 @@ impl Appender {
             }
             Err(error) => return Err(self.poison("beginning a segment", &error)),
         };
-        self.shared.add_segment(tail.segment.clone());
         let old = std::mem::replace(&mut self.active, tail);
-        Ok(Closed {
-            segment: old.segment,
-            summary: old.summary,
-            controls: old.controls,
-        })
+        Ok((old.segment, old.summary))
+    }
+
+    /// Returns the active segment.
+    pub(crate) fn active_segment(&self) -> &Arc<Segment> {
+        &self.active.segment
     }
 
     /// Writes a frame without records that says how far the log is durable, unless the last frame says it already.
@@ -270,7 +241,7 @@ impl Appender {
             return Ok(());
         }
         let now = self.arrival();
-        self.push(std::iter::empty(), now, 0, 0)?;
+        self.push(std::iter::empty(), 0, now, 0, 0)?;
         self.flush()
     }
 

@@ -122,21 +122,37 @@ impl Event<'_> {
         })
     }
 
-    /// Returns 128 bits over what "same content" means: session, category, name, instant, and `data` without
-    /// insignificant white space.
     pub(crate) fn content_hash(&self) -> [u8; 16] {
-        let mut hasher = blake3::Hasher::new();
-        hasher.update(self.session_id.as_bytes());
-        hasher.update(&self.timestamp.to_le_bytes());
-        for label in [&self.category, &self.name] {
-            hasher.update(&(label.len() as u64).to_le_bytes());
-            hasher.update(label.as_bytes());
-        }
-        json::hash_without_space(self.data, &mut hasher);
-        let mut hash = [0; 16];
-        hash.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
-        hash
+        content_hash(
+            self.session_id,
+            self.timestamp,
+            &self.category,
+            &self.name,
+            self.data,
+        )
     }
+}
+
+/// Returns 128 bits over what "same content" means: session, category, name, instant, and `data` without
+/// insignificant white space.
+pub(crate) fn content_hash(
+    session_id: Uuid,
+    timestamp: i64,
+    category: &str,
+    name: &str,
+    data: &str,
+) -> [u8; 16] {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(session_id.as_bytes());
+    hasher.update(&timestamp.to_le_bytes());
+    for label in [category, name] {
+        hasher.update(&(label.len() as u64).to_le_bytes());
+        hasher.update(label.as_bytes());
+    }
+    json::hash_without_space(data, &mut hasher);
+    let mut hash = [0; 16];
+    hash.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
+    hash
 }
 
 impl<'a> EventDraft<'a> {

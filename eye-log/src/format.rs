@@ -1,15 +1,23 @@
 #![doc = include_str!("../../docs/log-format.md")]
 
+pub mod block;
 pub mod file_name;
-pub mod footer;
+pub mod filter;
 pub mod frame;
+pub mod keys;
+pub mod manifest;
 pub mod payload;
+pub mod seal;
+pub mod sealed_footer;
+pub mod sealed_header;
 pub mod segment_header;
 
 #[cfg(test)]
 mod golden;
 
-/// The version of everything described here.
+/// The most records in a file, so that an offset within it fits 22 bits.
+pub const SEGMENT_RECORDS_MAX: u64 = 1 << 22;
+/// The format version of raw segments.
 pub const FORMAT_VERSION: u32 = 1;
 /// The smallest segment file that can be asked for.
 pub const SEGMENT_MIN_BYTES: u64 = 16 << 10;

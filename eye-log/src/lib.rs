@@ -8,18 +8,27 @@
 
 mod admission;
 mod appender;
+mod cache;
 pub mod config;
+mod erasures;
 pub mod error;
 pub mod event;
+mod files;
 pub mod format;
 pub mod ids;
 pub mod json;
+mod keeper;
 mod log;
 pub mod offset;
+mod pieces;
+mod ranges;
 mod reader;
 pub mod record;
 mod recovery;
 pub mod registry;
+mod retention;
+mod sealed;
+mod sealing;
 mod segment;
 pub mod storage;
 mod time;
@@ -28,14 +37,18 @@ mod writer;
 
 pub use admission::{Batch, Exception, Receipt};
 pub use config::LogConfig;
+pub use erasures::Erasure;
 pub use error::{AppendError, ChangeError, OpenError, QueueFull, ReadError};
 pub use event::{Event, EventDraft, EventRules, InvalidCode, InvalidEvent};
+pub use files::SealedInfo;
 pub use ids::{offset_of_server_made_id, server_made_id};
 pub use log::{Log, LogHealth};
 pub use offset::{DurableEnd, Offset};
+pub use ranges::OffsetRanges;
 pub use reader::{Lookup, Reader, Scan, StoredEvent};
+pub use record::Reason;
 pub use recovery::OpenReport;
 pub use registry::{
-    Actor, Application, ApplicationId, Change, Changed, NewToken, Registry, Token, TokenKind,
+    Actor, Application, ApplicationId, Change, Changed, Limits, NewToken, Registry, Token, TokenKind,
 };
 pub use time::{format_timestamp, now, parse_timestamp};

@@ -8,17 +8,24 @@ use std::thread::JoinHandle;
 
 use uuid::Uuid;
 
-use crate::admission::{Batch, Receipt};
+use crate::admission::{Admission, Batch, Receipt};
 use crate::appender::{Appender, begin_segment};
 use crate::config::LogConfig;
-use crate::error::{AppendError, ChangeError, OpenError, QueueFull};
-use crate::offset::DurableEnd;
+use crate::error::{AppendError, ChangeError, Damage, OpenError, QueueFull, ReadError};
+use crate::offset::{DurableEnd, Offset};
 use crate::reader::Reader;
-use crate::recovery::{self, OpenReport};
+use crate::erasures::{Erasure, Erasures};
+use crate::files::Files;
+use crate::keeper::Chore;
+use crate::pieces::Piece;
+use crate::format::seal::Seal;
+use crate::ranges::OffsetRanges;
+use crate::record::Note;
+use crate::recovery::{self, Mode, OpenReport, Recovered};
 use crate::registry::{Actor, Change, Changed, Registry};
-use crate::segment::Segment;
+use crate::sealed::SealedShared;
 use crate::storage::{Disk, Storage, StorageFile};
-use crate::writer::{Queue, Refused, Request, Writer, start_sealer};
+use crate::writer::{Queue, Refused, Request, Writer, start_keeper};
 
 /// The file whose lock says that a process has the folder.
 const LOCK_FILE: &str = "lock";
@@ -34,11 +41,26 @@ pub(crate) struct Shared {
     pub(crate) store: Uuid,
     pub(crate) storage: Arc<dyn Storage>,
     pub(crate) durable: DurableEnd,
-    segments: RwLock<Vec<Arc<Segment>>>,
+    pub(crate) files: Files,
+    pub(crate) sealed: Arc<SealedShared>,
+    /// Held by whoever seals, merges, expires or erases: one at a time.
+    pub(crate) maintenance: Mutex<()>,
+    erasures: RwLock<(Erasures, Arc<OffsetRanges>)>,
+    damage: Mutex<Vec<Damage>>,
     registry: RwLock<Arc<Registry>>,
     health: Mutex<LogHealth>,
     spare: Mutex<Option<(Arc<dyn StorageFile>, u64)>>,
 }
+
+/// What recovery found that only the writer owns.
+struct WriterParts {
+    admission: Admission,
+    registry: Registry,
+    last_received_at: i64,
+}
+
+/// How many damaged places are remembered.
+const DAMAGE_KEPT: usize = 1000;
 
 /// How the log is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -124,22 +146,15 @@ impl Log {
             }
         };
         let window = i64::try_from(config.idempotency_window.as_micros()).unwrap_or(i64::MAX);
-        let mut found =
-            recovery::recover(storage.as_ref(), window).map_err(|failed| failed.within(folder))?;
-        let store = found
-            .segments
-            .first()
-            .map_or_else(Uuid::new_v4, |segment| segment.header.store);
-        let shared = Arc::new(Shared {
-            store,
-            storage,
-            durable: DurableEnd::new(found.report.end),
-            segments: RwLock::new(found.segments),
-            registry: RwLock::new(Arc::new(found.registry.clone())),
-            health: Mutex::new(LogHealth::Ok),
-            spare: Mutex::default(),
-        });
-        let tail = match found.tail.take() {
+        let sealed = Arc::new(SealedShared::default());
+        let mut found = recovery::recover(storage.as_ref(), &sealed, window, Mode::Write)
+            .map_err(|failed| failed.within(folder))?;
+        let tail = found.tail.take();
+        let mut report = std::mem::take(&mut found.report);
+        let mend = found.mend_manifest;
+        let (shared, parts) = Shared::new(storage, sealed, found, &report);
+        let shared = Arc::new(shared);
+        let tail = match tail {
             Some(tail) => {
                 // After a crash of the process the tail may be in the page cache alone. Nothing of it is shown, or
                 // counted as stored, before the disk has it.
@@ -150,30 +165,43 @@ impl Log {
                 tail
             }
             None => {
-                let tail = begin_segment(&shared, found.report.end)
-                    .map_err(io("beginning a segment in"))?;
-                shared.add_segment(tail.segment.clone());
-                found.report.segments += 1;
+                let tail =
+                    begin_segment(&shared, report.end).map_err(io("beginning a segment in"))?;
+                shared.files.push_active(tail.segment.clone());
+                report.segments += 1;
                 tail
             }
         };
+        if mend {
+            shared
+                .files
+                .refresh(shared.storage.as_ref())
+                .map_err(io("writing the manifest of"))?;
+        }
         let mut appender = Appender::new(shared.clone(), config.segment_max_bytes, tail);
-        appender.not_before(found.last_received_at);
-        let (chores, sealer) = start_sealer(shared.clone(), config.segment_max_bytes)
+        appender.not_before(parts.last_received_at);
+        let (chores, keeper) = start_keeper(shared.clone(), config.segment_max_bytes)
             .map_err(io("starting a thread for"))?;
+        for piece in shared.files.pieces().iter() {
+            if let Piece::Raw(segment) = piece
+                && segment.closed().is_some()
+            {
+                let _ = chores.send(Chore::Seal(segment.clone()));
+            }
+        }
         let queue = Arc::new(Queue::default());
         let writer = Writer {
             shared: shared.clone(),
             config: config.clone(),
             appender,
-            admission: found.admission,
-            registry: found.registry,
+            admission: parts.admission,
+            registry: parts.registry,
             chores,
         };
         let writer = writer
             .start(queue.clone())
             .map_err(io("starting a thread for"))?;
-        let threads = Mutex::new(vec![writer, sealer]);
+        let threads = Mutex::new(vec![writer, keeper]);
         Ok((
             Self {
                 inner: Arc::new(Inner {
@@ -184,7 +212,7 @@ impl Log {
                     _lock: lock,
                 }),
             },
-            found.report,
+            report,
         ))
     }
 
@@ -241,6 +269,49 @@ impl Log {
         self.push(Request::Change(change, by, Box::new(reply)), 0)
     }
 
+    /// Appends a record about the log itself, and waits until it is on the disk. Returns its offset.
+    pub(crate) fn note(&self, note: Note) -> Result<Offset, AppendError> {
+        self.wait_for(|reply| Request::Note(note, reply))
+    }
+
+    /// Closes the active segment, if it holds anything, so that it is sealed soon.
+    pub fn roll(&self) -> Result<(), AppendError> {
+        self.wait_for(Request::Roll)
+    }
+
+    /// Queues a request and waits for its answer; a queue that is full is waited for, too.
+    fn wait_for<T: Send + 'static>(
+        &self,
+        request: impl FnOnce(Box<dyn FnOnce(Result<T, AppendError>) + Send>) -> Request,
+    ) -> Result<T, AppendError> {
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let request = request(Box::new(move |answer| {
+            // Whoever asked waits for it below.
+            let _ = sender.send(answer);
+        }));
+        self.inner.queue.push_unbounded(request);
+        receiver.recv().unwrap_or(Err(AppendError::Closed))
+    }
+
+    /// Returns what is known to be damaged, found when the log was opened or since.
+    pub fn damage(&self) -> Vec<Damage> {
+        self.inner
+            .shared
+            .damage
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Returns every erasure that was asked for, oldest first.
+    pub fn erasures(&self) -> Vec<Erasure> {
+        self.inner.shared.with_erasures(Erasures::all)
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.inner.shared
+    }
+
     fn push(&self, request: Request, bytes: usize) -> Result<(), QueueFull> {
         let Err(refused) = self.inner.queue.push(request, bytes, &self.inner.config) else {
             return Ok(());
@@ -251,6 +322,8 @@ impl Log {
             (Request::Change(_, _, reply), Refused::Closed) => {
                 reply(Err(AppendError::Closed.into()))
             }
+            (Request::Note(_, reply), Refused::Closed) => reply(Err(AppendError::Closed)),
+            (Request::Roll(reply), Refused::Closed) => reply(Err(AppendError::Closed)),
         }
         Ok(())
     }
@@ -280,19 +353,86 @@ impl Drop for Inner {
 }
 
 impl Shared {
-    /// Returns the segments, oldest first.
-    pub(crate) fn segments(&self) -> Vec<Arc<Segment>> {
-        self.segments
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+    /// Makes what the threads share of what recovery found; hands back what the writer owns.
+    fn new(
+        storage: Arc<dyn Storage>,
+        sealed: Arc<SealedShared>,
+        found: Recovered,
+        report: &OpenReport,
+    ) -> (Self, WriterParts) {
+        let files = Files::new(
+            found.pieces,
+            found.bases,
+            found.manifest,
+            found.next_manifest,
+        );
+        let hidden = Arc::new(found.erasures.hidden());
+        let shared = Self {
+            store: found.store,
+            storage,
+            durable: DurableEnd::new(report.end),
+            files,
+            sealed,
+            maintenance: Mutex::new(()),
+            erasures: RwLock::new((found.erasures, hidden)),
+            damage: Mutex::new(report.damage.clone()),
+            registry: RwLock::new(Arc::new(found.registry.clone())),
+            health: Mutex::new(LogHealth::Ok),
+            spare: Mutex::default(),
+        };
+        let parts = WriterParts {
+            admission: found.admission,
+            registry: found.registry,
+            last_received_at: found.last_received_at,
+        };
+        (shared, parts)
     }
 
-    pub(crate) fn add_segment(&self, segment: Arc<Segment>) {
-        self.segments
-            .write()
+    /// Returns the offsets that are hidden: their erasure was asked for and is not done.
+    pub(crate) fn erased(&self) -> Arc<OffsetRanges> {
+        let both = self.erasures.read().unwrap_or_else(PoisonError::into_inner);
+        both.1.clone()
+    }
+
+    pub(crate) fn with_erasures<T>(&self, see: impl FnOnce(&Erasures) -> T) -> T {
+        see(&self
+            .erasures
+            .read()
             .unwrap_or_else(PoisonError::into_inner)
-            .push(segment);
+            .0)
+    }
+
+    /// Does what a record that is on the disk now says about the log.
+    pub(crate) fn act_on(&self, note: &Note) {
+        if let Note::Erasure(erasure) = note {
+            let mut both = self
+                .erasures
+                .write()
+                .unwrap_or_else(PoisonError::into_inner);
+            both.0.apply(erasure);
+            both.1 = Arc::new(both.0.hidden());
+        }
+    }
+
+    /// Returns the hash that the next seal names as its predecessor's.
+    pub(crate) fn last_seal(&self) -> Result<[u8; 32], ReadError> {
+        for piece in self.files.pieces().iter().rev() {
+            if let Piece::Sealed(file) = piece
+                && let Some(seal) = file.seals()?.last()
+            {
+                return Ok(seal.hash(self.store));
+            }
+        }
+        Ok(Seal::BEFORE_THE_FIRST)
+    }
+
+    /// Remembers damage that was found while reading; health shows it until it is repaired.
+    pub(crate) fn note_damage(&self, damage: &Damage) {
+        let mut known = self.damage.lock().unwrap_or_else(PoisonError::into_inner);
+        if !known.contains(damage) && known.len() < DAMAGE_KEPT {
+            tracing::error!(%damage, "damage in the log");
+            known.push(damage.clone());
+        }
     }
 
     pub(crate) fn publish(&self, registry: Registry) {

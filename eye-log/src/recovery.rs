@@ -1,120 +1,177 @@
-//! Opens the segments of a folder: reads footers, walks what was never sealed, cuts a torn tail, refuses damage.
+//! Opens the files of a folder: believes the manifest, walks the raw segments, cuts a torn tail, refuses damage.
 //!
-//! What must stay true: bytes below a point that any frame says was durable are never cut. A frame carries the durable
-//! end as known when it was written, so what follows a hole tells whether the hole had been acknowledged.
+//! What must stay true: bytes below a point that any frame or the manifest says was durable are never cut. A frame
+//! carries the durable end as known when it was written, so what follows a hole tells whether it had been acknowledged.
+
+mod manifests;
+mod tail;
 
 use std::sync::Arc;
 
+use uuid::Uuid;
+
 use crate::admission::Admission;
-use crate::admission::filter::Filter;
-use crate::admission::table::SealedEntries;
-use crate::appender::{BEGINNING, Closed, SPARE, Tail};
+use crate::appender::{BEGINNING, SPARE, Tail};
 use crate::error::{Damage, OpenError, ReadError};
-use crate::format::footer::{self, TRAILER_BYTES, Trailer};
+use crate::files::{bases_of, is_leftover};
+use crate::format::file_name::{self, SealedName};
 use crate::format::frame::Table;
+use crate::format::keys::Keys;
+use crate::format::manifest::{Manifest, ManifestEntry};
+use crate::format::payload;
 use crate::format::segment_header::{SEGMENT_HEADER_BYTES, SegmentHeader};
-use crate::format::{file_name, payload};
 use crate::offset::Offset;
+use crate::pieces::Piece;
+use crate::reader::control_of;
 use crate::record::Record;
 use crate::registry::Registry;
+use crate::sealed::{SealedFile, SealedShared};
+use crate::sealing::SEALING;
 use crate::segment::walk::{Step, Walk};
-use crate::segment::{Segment, sealer};
-use crate::storage::{Storage, write_zeros};
+use crate::segment::{Closed, Segment};
+use crate::erasures::Erasures;
+use crate::storage::Storage;
+
+pub use tail::Cut;
 
 /// What opening a log found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct OpenReport {
-    /// How many segments there are.
+    /// How many files hold records.
     pub segments: usize,
     /// One past the last record.
     pub end: Offset,
     /// What was cut from the end, if the last write had been torn. Nothing of it was ever acknowledged.
     pub cut: Option<Cut>,
+    /// Sealed files that cannot be read; the rest serves on.
+    pub damage: Vec<Damage>,
+    /// Copies of the manifest that could not be read; the other one held.
+    pub manifests_mended: Vec<String>,
 }
 
-/// The torn tail that was cut.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Cut {
-    /// The file it was cut from.
-    pub file: String,
-    /// Where it began.
-    pub position: u64,
-    /// How many bytes.
-    pub bytes: u64,
-    /// The file in the log's folder that keeps them.
-    pub kept_as: String,
+/// How to open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// To write: cuts a torn tail, takes leftovers away, mends the manifest.
+    Write,
+    /// To look: changes nothing.
+    Read,
 }
 
 /// Everything that opening makes of the folder.
 #[derive(Debug)]
 pub(crate) struct Recovered {
-    pub(crate) segments: Vec<Arc<Segment>>,
+    pub(crate) store: Uuid,
+    pub(crate) pieces: Vec<Piece>,
+    pub(crate) bases: Vec<Offset>,
+    pub(crate) manifest: Manifest,
+    /// The copy of the manifest to be overwritten first.
+    pub(crate) next_manifest: usize,
+    /// Whether a copy of the manifest wants to be written again.
+    pub(crate) mend_manifest: bool,
     /// The active segment's end; `None` in a folder without segments.
     pub(crate) tail: Option<Tail>,
     pub(crate) admission: Admission,
     pub(crate) registry: Registry,
+    pub(crate) erasures: Erasures,
     pub(crate) last_received_at: i64,
     pub(crate) report: OpenReport,
 }
 
-/// Reads the folder. Writes only to cut a torn tail and to seal what should have been sealed.
-pub(crate) fn recover(storage: &dyn Storage, idempotency_window: i64) -> Result<Recovered, Failed> {
-    let mut recovered = Recovered {
-        segments: Vec::new(),
-        tail: None,
-        admission: Admission::new(idempotency_window),
-        registry: Registry::default(),
-        last_received_at: 0,
-        report: OpenReport::default(),
-    };
+/// Reads the folder.
+pub(crate) fn recover(
+    storage: &dyn Storage,
+    sealed: &Arc<SealedShared>,
+    idempotency_window: i64,
+    mode: Mode,
+) -> Result<Recovered, Failed> {
     let names = storage
         .list()
         .map_err(|error| Failed::Io("listing", String::new(), error))?;
-    let mut bases: Vec<Offset> = names
+    let found = manifests::read(storage, &names)?;
+    let sealed_end = found.manifest.files.last().map_or(0, |entry| entry.end);
+    let mut raw: Vec<Offset> = names
         .iter()
         .filter_map(|name| file_name::base_of(name))
+        .filter(|base| *base >= sealed_end)
         .collect();
-    bases.sort_unstable();
-    for (place, base) in bases.iter().enumerate() {
-        let next = bases.get(place + 1).copied();
-        let segment = open_segment(storage, *base)?;
-        if let Some(first) = recovered.segments.first()
-            && first.header.store != segment.header.store
-        {
-            let what = format!(
-                "a segment of store {}, not {}",
-                segment.header.store, first.header.store
-            );
-            return Err(segment.damage(0, *base, what).into());
+    raw.sort_unstable();
+    let store = match (found.manifest.files.first(), raw.first()) {
+        (None, None) if found.manifest.durable_end == 0 => Uuid::new_v4(),
+        (None, None) => {
+            let what = "the log held records, but there is no file of it";
+            return Err(missing(0, found.manifest.durable_end, what).into());
         }
-        if recovered.report.end != *base {
-            let what = format!(
-                "records {} to {} are in no segment",
-                recovered.report.end,
-                base - 1
-            );
-            return Err(Damage {
-                last_offset: Some(base - 1),
-                ..segment.damage(0, recovered.report.end, what)
-            }
-            .into());
-        }
-        recovered.take_in(storage, segment, next)?;
+        (Some(_), _) => found.manifest.store,
+        (None, Some(base)) => open_segment(storage, *base)?.header.store,
+    };
+    let mut recovered = Recovered {
+        store,
+        pieces: Vec::new(),
+        bases: Vec::new(),
+        manifest: Manifest {
+            store,
+            ..found.manifest
+        },
+        next_manifest: found.next,
+        mend_manifest: found.mend,
+        tail: None,
+        admission: Admission::new(Keys::of(store), idempotency_window),
+        registry: Registry::default(),
+        erasures: Erasures::default(),
+        last_received_at: 0,
+        report: OpenReport {
+            manifests_mended: found.unreadable,
+            ..OpenReport::default()
+        },
+    };
+    for entry in recovered.manifest.files.clone() {
+        recovered.take_in_sealed(storage, sealed, &entry)?;
+    }
+    recovered.admission.use_pieces(recovered.pieces.clone());
+    if raw.is_empty() && sealed_end > 0 {
+        let what = format!("the segment that begins with record {sealed_end} is missing");
+        return Err(missing(sealed_end, recovered.manifest.durable_end, &what).into());
+    }
+    for (place, base) in raw.iter().enumerate() {
+        recovered.take_in_raw(storage, *base, raw.get(place + 1).copied(), mode)?;
+    }
+    let (end, durable) = (recovered.report.end, recovered.manifest.durable_end);
+    if end < durable {
+        let what = format!(
+            "the log ends with record {end}, but the manifest says that everything below {durable} was on the disk"
+        );
+        return Err(missing(end, durable, &what).into());
     }
     // Only now that nothing is damaged: a log that does not open is not touched.
-    for name in names
-        .iter()
-        .filter(|name| *name == SPARE || *name == BEGINNING)
-    {
-        storage
-            .remove(name)
-            .map_err(|error| Failed::Io("removing", name.clone(), error))?;
+    if mode == Mode::Write {
+        let leftover = |name: &&String| {
+            [SPARE, BEGINNING, SEALING].contains(&name.as_str())
+                || is_leftover(name, &recovered.manifest)
+        };
+        for name in names.iter().filter(leftover) {
+            storage
+                .remove(name)
+                .map_err(|error| Failed::Io("removing", name.clone(), error))?;
+        }
     }
-    recovered.report.segments = bases.len();
+    recovered.report.segments = recovered.pieces.len();
     Ok(recovered)
 }
 
+/// Records that were there and are not.
+fn missing(first: Offset, end: Offset, what: &str) -> Damage {
+    Damage {
+        file: file_name::segment(first),
+        position: 0,
+        first_offset: first,
+        last_offset: end.checked_sub(1).filter(|last| *last >= first),
+        what: what.to_owned(),
+    }
+}
+
 /// Why a folder was not opened.
+#[derive(Debug)]
 pub(crate) enum Failed {
     Damaged(Damage),
     Io(&'static str, String, std::io::Error),
@@ -151,20 +208,18 @@ impl Failed {
     }
 }
 
-/// Opens a segment's file and reads its header.
-fn open_segment(storage: &dyn Storage, base: Offset) -> Result<Segment, Failed> {
+/// Opens a raw segment's file, past the page cache where the disk can, and reads its header.
+pub(crate) fn open_segment(storage: &dyn Storage, base: Offset) -> Result<Segment, Failed> {
     let name = file_name::segment(base);
     let file = storage
         .open(&name)
         .map_err(|error| Failed::Io("opening", name.clone(), error))?;
-    let size = file
-        .size()
-        .map_err(|error| Failed::Io("reading", name.clone(), error))?;
+    let reading = |error| Failed::Io("reading", name.clone(), error);
+    let size = file.size().map_err(reading)?;
     let length = usize::try_from(size)
         .unwrap_or(usize::MAX)
         .min(SEGMENT_HEADER_BYTES);
-    let bytes = crate::storage::read_vec(file.as_ref(), 0, length)
-        .map_err(|error| Failed::Io("reading", name.clone(), error))?;
+    let bytes = crate::storage::read_vec(file.as_ref(), 0, length).map_err(reading)?;
     // The header and then the name were synced before the first record: a wrong header is damage, never a torn tail.
     let damage = |what| Damage {
         file: name.clone(),
@@ -175,154 +230,123 @@ fn open_segment(storage: &dyn Storage, base: Offset) -> Result<Segment, Failed> 
     };
     let header = SegmentHeader::decode(&bytes).map_err(damage)?;
     if header.base != base {
-        return Err(damage(format!(
-            "its header says that it begins with record {}",
-            header.base
-        ))
-        .into());
+        let what = format!("its header says that it begins with record {}", header.base);
+        return Err(damage(what).into());
     }
     Ok(Segment::new(name, header, file))
 }
 
-/// Reads a segment's trailer; `None` when it was never sealed.
-pub(crate) fn trailer_of(segment: &Segment) -> Result<Option<Trailer>, ReadError> {
-    let size = segment.file.size().map_err(|error| ReadError::Io {
-        file: segment.name.clone(),
-        message: error.to_string(),
-    })?;
-    let Some(at) = size.checked_sub(TRAILER_BYTES as u64) else {
-        return Ok(None);
-    };
-    let trailer = Trailer::decode(&segment.read(at, TRAILER_BYTES)?, segment.header.salt);
-    Ok(trailer.filter(|trailer| {
-        trailer.summary.base == segment.header.base && trailer.file_bytes() == size
-    }))
-}
-
-/// The parts of a footer that opening reads; the tables stay where they are until they are asked.
-struct Footer {
-    index: Vec<(Offset, u64)>,
-    controls: Vec<Offset>,
-    session_filter: Filter,
-    id_filter: Filter,
-}
-
-impl Footer {
-    /// Reads the parts; `None` when one of them is not what was written.
-    fn read(segment: &Segment, trailer: Trailer) -> Result<Option<Self>, ReadError> {
-        let layout = trailer.layout();
-        let part = |place: usize,
-                    (position, length): (u64, usize)|
-         -> Result<Option<Vec<u8>>, ReadError> {
-            let bytes = segment.read(position, length)?;
-            Ok(trailer
-                .holds(place, &bytes, segment.header.salt)
-                .then_some(bytes))
-        };
-        let parts = [part(0, layout.index)?, part(1, layout.controls)?];
-        let filters = [part(4, layout.session_filter)?, part(5, layout.id_filter)?];
-        let ([Some(index), Some(controls)], [Some(sessions), Some(ids)]) = (parts, filters) else {
-            return Ok(None);
-        };
-        Ok(Some(Self {
-            index: footer::decode_index(&index),
-            controls: footer::decode_controls(&controls),
-            session_filter: Filter::from_bytes(sessions),
-            id_filter: Filter::from_bytes(ids),
-        }))
-    }
-}
-
 impl Recovered {
-    fn take_in(
-        &mut self,
-        storage: &dyn Storage,
-        segment: Segment,
-        next: Option<Offset>,
-    ) -> Result<(), Failed> {
-        let Some(trailer) = trailer_of(&segment)? else {
-            return self.take_in_unsealed(storage, segment, next);
-        };
-        let Some(next) = next else {
-            // A segment is sealed after its successor was begun, and the successor's name was synced before.
-            let what = "this segment was closed, but the one that follows it is missing";
-            return Err(segment.damage(0, trailer.summary.end, what).into());
-        };
-        // A footer that ends elsewhere than the next segment begins, or whose parts do not hold, is judged by the
-        // frames, and written again from them.
-        match Footer::read(&segment, trailer)? {
-            Some(footer) if next == trailer.summary.end => {
-                self.take_in_sealed(segment, trailer, footer)
-            }
-            _ => self.take_in_unsealed(storage, segment, Some(next)),
-        }
-    }
-
     fn take_in_sealed(
         &mut self,
-        segment: Segment,
-        trailer: Trailer,
-        footer: Footer,
+        storage: &dyn Storage,
+        sealed: &Arc<SealedShared>,
+        entry: &ManifestEntry,
     ) -> Result<(), Failed> {
-        let entries = SealedEntries::in_footer(trailer, footer.session_filter, footer.id_filter);
-        let segment = Arc::new(segment.sealed_with(trailer.summary, footer.index));
-        for offset in footer.controls {
-            let registry = &mut self.registry;
-            crate::reader::record_of(&segment, offset, |record| {
-                if let Record::Registry(record) = record {
-                    registry.apply(&record.change, record.at);
-                }
+        if entry.base != self.report.end {
+            let what = format!(
+                "the manifest names no file for records {} to {}",
+                self.report.end,
+                entry.base.saturating_sub(1)
+            );
+            return Err(missing(self.report.end, entry.base, &what).into());
+        }
+        self.report.end = entry.end;
+        let name = SealedName {
+            base: entry.base,
+            end: entry.end,
+            generation: entry.generation,
+        };
+        let opened = SealedFile::open(storage, &name, sealed.clone()).and_then(|file| {
+            if file.header.store != self.store || file.trailer.checksum != entry.trailer_checksum {
+                return Err(file.damage(entry.base, "another file than the manifest names"));
+            }
+            Ok((bases_of(&file)?, file.controls()?, file))
+        });
+        let (bases, controls, file) = match opened {
+            Ok(opened) => opened,
+            Err(ReadError::Damaged(damage)) => {
+                tracing::error!(%damage, "a sealed file cannot be read; the rest serves on");
+                self.pieces.push(Piece::Damaged(
+                    entry.base..entry.end,
+                    Arc::new(damage.clone()),
+                ));
+                self.bases.push(entry.base);
+                self.report.damage.push(damage);
+                return Ok(());
+            }
+            Err(error) => return Err(error.into()),
+        };
+        self.last_received_at = self
+            .last_received_at
+            .max(file.trailer.summary.last_received_at);
+        let piece = Piece::Sealed(Arc::new(file));
+        for offset in controls {
+            // A record that cannot be read could be the one that takes a token back: no guessing here.
+            control_of(&piece, offset, |record| {
+                apply(&mut self.registry, &mut self.erasures, &record);
             })?;
         }
-        self.last_received_at = self.last_received_at.max(trailer.summary.last_received_at);
-        self.report.end = trailer.summary.end;
-        self.admission
-            .add_sealed(segment.clone(), trailer.summary.last_received_at, entries);
-        self.segments.push(segment);
+        self.bases.extend(bases);
+        self.pieces.push(piece);
         Ok(())
     }
 
-    fn take_in_unsealed(
+    fn take_in_raw(
         &mut self,
         storage: &dyn Storage,
-        segment: Segment,
+        base: Offset,
         next: Option<Offset>,
+        mode: Mode,
     ) -> Result<(), Failed> {
-        let segment = Arc::new(segment);
+        let segment = Arc::new(open_segment(storage, base)?);
+        if segment.header.store != self.store {
+            let what = format!("a segment of store {}, not {}", segment.header.store, self.store);
+            return Err(segment.damage(0, base, what).into());
+        }
+        if self.report.end != base {
+            let what = format!("records {} to {} are in no segment", self.report.end, base - 1);
+            return Err(Damage {
+                last_offset: Some(base - 1),
+                ..segment.damage(0, self.report.end, what)
+            }
+            .into());
+        }
         let mut tail = Tail::empty(segment.clone(), 0);
-        let mut walk = Walk::new(&segment)?;
+        // After a failed sync the page cache may show what the disk does not have; only the disk counts.
+        let direct = storage
+            .open_direct(&segment.name)
+            .map_err(|error| Failed::Io("opening", segment.name.clone(), error))?;
+        let mut walk = Walk::through(&segment, direct)?;
         loop {
             let position = walk.position;
             if next == Some(walk.next_offset) {
-                // The next segment goes on from here; what follows is at most a footer that was being written.
+                // The next segment goes on from here; what follows says nothing.
                 break;
             }
             match walk.step()? {
                 Step::Frame(header, body) => {
                     let table = Table::of(&header, body, segment.header.salt)
                         .expect("the walk checked the table");
+                    let mut events = 0;
                     for (offset, range) in (header.first_offset..).zip(table.ranges()) {
                         let record = payload::decode(&body[range])
                             .map_err(|what| segment.damage(position, offset, what))?;
-                        match record {
-                            Record::Event(event) => {
-                                tail.note_event(event.timestamp);
-                                self.admission.replay(&event, offset)?;
-                            }
-                            Record::Registry(record) => {
-                                tail.controls.push(offset);
-                                self.registry.apply(&record.change, record.at);
-                            }
+                        if let Record::Event(event) = &record {
+                            events += 1;
+                            self.admission.replay(event, offset)?;
                         }
+                        apply(&mut self.registry, &mut self.erasures, &record);
                     }
-                    tail.note(&header, walk.previous, position);
+                    tail.note(&header, events, walk.previous, position);
                 }
                 Step::End => {
-                    self.end_of_walk(storage, &segment, walk, next, "zeros".to_owned())?;
+                    self.report.cut =
+                        tail::judge(storage, &segment, walk, next, "zeros".to_owned(), mode)?;
                     break;
                 }
                 Step::Broken(what) => {
-                    self.end_of_walk(storage, &segment, walk, next, what)?;
+                    self.report.cut = tail::judge(storage, &segment, walk, next, what, mode)?;
                     break;
                 }
             }
@@ -334,100 +358,27 @@ impl Recovered {
             .map_err(|error| Failed::Io("reading", segment.name.clone(), error))?;
         self.last_received_at = self.last_received_at.max(tail.summary.last_received_at);
         self.report.end = tail.summary.end;
-        self.segments.push(segment.clone());
+        self.bases.push(base);
+        self.pieces.push(Piece::Raw(segment.clone()));
         if next.is_some() {
-            let entries = self
-                .admission
-                .seal(segment.clone(), tail.summary.last_received_at);
-            let closed = Closed {
-                segment: segment.clone(),
+            let entries = self.admission.close_segment();
+            segment.close(Closed {
                 summary: tail.summary,
-                controls: tail.controls,
-            };
-            sealer::seal(&closed, &entries)
-                .map_err(|error| Failed::Io("sealing", segment.name.clone(), error))?;
+                entries,
+            });
+            self.admission.use_pieces(self.pieces.clone());
         } else {
             self.tail = Some(tail);
         }
         Ok(())
     }
-
-    /// Judges what stands where no frame does: the clean end, a torn tail to be cut, or damage.
-    fn end_of_walk(
-        &mut self,
-        storage: &dyn Storage,
-        segment: &Segment,
-        mut walk: Walk<'_>,
-        next: Option<Offset>,
-        what: String,
-    ) -> Result<(), Failed> {
-        let (position, expected) = (walk.position, walk.next_offset);
-        if let Some(next) = next {
-            let what = format!("{what}, but the next segment begins with record {next}");
-            return Err(Damage {
-                last_offset: Some(next - 1),
-                ..segment.damage(position, expected, what)
-            }
-            .into());
-        }
-        let Some(set) = walk.bytes_set()? else {
-            return Ok(());
-        };
-        if let Some((at, durable_end)) = walk.later_frame_says_durable(expected)? {
-            let what = format!(
-                "{what}, but the frame at byte {at} says that everything below record {durable_end} was on the disk"
-            );
-            return Err(Damage {
-                last_offset: Some(durable_end - 1),
-                ..segment.damage(position, expected, what)
-            }
-            .into());
-        }
-        let cut = cut_tail(storage, segment, position, set.end)
-            .map_err(|error| Failed::Io("cutting the torn tail of", segment.name.clone(), error))?;
-        tracing::warn!(
-            file = cut.file,
-            position,
-            bytes = cut.bytes,
-            kept_as = cut.kept_as,
-            "cut a torn write that was never acknowledged"
-        );
-        self.report.cut = Some(cut);
-        Ok(())
-    }
 }
 
-/// Keeps the bytes of a torn tail aside, then writes zeros over them and syncs.
-fn cut_tail(
-    storage: &dyn Storage,
-    segment: &Segment,
-    position: u64,
-    end: u64,
-) -> std::io::Result<Cut> {
-    const STEP: usize = 1 << 20;
-    let kept_as = format!(
-        "torn-{:020}-{position}-{}.cut",
-        segment.header.base,
-        crate::time::now()
-    );
-    let kept = storage.create(&kept_as)?;
-    let mut at = position;
-    while at < end {
-        let length = usize::try_from(end - at).unwrap_or(STEP).min(STEP);
-        kept.write_at(
-            &crate::storage::read_vec(segment.file.as_ref(), at, length)?,
-            at - position,
-        )?;
-        at += length as u64;
+/// Takes in what a record that is no event says.
+fn apply(registry: &mut Registry, erasures: &mut Erasures, record: &Record<'_>) {
+    match record {
+        Record::Registry(record) => registry.apply(&record.change, record.at),
+        Record::Erasure(erasure) => erasures.apply(erasure),
+        Record::Event(_) | Record::Maintenance(_) | Record::Tally(_) | Record::Gone(_) => {}
     }
-    kept.sync()?;
-    storage.sync_names()?;
-    write_zeros(segment.file.as_ref(), position..end)?;
-    segment.file.sync()?;
-    Ok(Cut {
-        file: segment.name.clone(),
-        position,
-        bytes: end - position,
-        kept_as,
-    })
 }

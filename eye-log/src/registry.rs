@@ -10,7 +10,9 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 /// The number of an application: dense from 0, in order of registration. Users know it by its name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub struct ApplicationId(pub u32);
 
 /// An application that sends events.
@@ -24,6 +26,19 @@ pub struct Application {
     pub active: bool,
     /// When it was registered, unix microseconds.
     pub created_at: i64,
+    /// What it may keep and send.
+    pub limits: Limits,
+}
+
+/// What an application may keep and send; `None` is no limit of its own.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Events that arrived longer ago expire. Days.
+    pub retention_days: Option<u32>,
+    /// The oldest events expire where all of them together, before compression, are larger. Bytes.
+    pub max_bytes: Option<u64>,
+    /// Events a second that each of its tokens may send.
+    pub rate: Option<u32>,
 }
 
 /// A token, known by the hash of its secret.
@@ -73,6 +88,13 @@ pub enum Change {
         name: String,
         /// Whether its tokens are accepted.
         active: bool,
+    },
+    /// Sets what an application may keep and send.
+    SetLimits {
+        /// Which application.
+        name: String,
+        /// Its limits from now on.
+        limits: Limits,
     },
     /// Issues a token.
     IssueToken(NewToken),
@@ -132,6 +154,13 @@ pub enum RegistryChange {
         application: ApplicationId,
         /// Whether its tokens are accepted.
         active: bool,
+    },
+    /// An application got other limits.
+    SetLimits {
+        /// Which.
+        application: ApplicationId,
+        /// Its limits from now on.
+        limits: Limits,
     },
     /// A token was issued.
     Issued(NewTokenRecord),
@@ -212,6 +241,7 @@ impl Registry {
                         name,
                         active: true,
                         created_at: at,
+                        limits: Limits::default(),
                     });
                 }
             }
@@ -222,6 +252,15 @@ impl Registry {
                 let place = usize::try_from(application.0).unwrap_or(usize::MAX);
                 if let Some(application) = self.applications.get_mut(place) {
                     application.active = *active;
+                }
+            }
+            RegistryChange::SetLimits {
+                application,
+                limits,
+            } => {
+                let place = usize::try_from(application.0).unwrap_or(usize::MAX);
+                if let Some(application) = self.applications.get_mut(place) {
+                    application.limits = *limits;
                 }
             }
             RegistryChange::Issued(issued) => {

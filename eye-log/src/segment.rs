@@ -1,21 +1,19 @@
-//! One log file: its header, and where in it a record lies.
+//! A raw segment: its header, where in it a record lies, and what it came to once it was closed.
 
-pub(crate) mod sealer;
 pub(crate) mod walk;
 
-use std::io::ErrorKind;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use crate::error::{Damage, ReadError};
-use crate::format::footer::Summary;
-use crate::format::segment_header::SegmentHeader;
+use crate::admission::Entries;
+use crate::format::segment_header::{SEGMENT_HEADER_BYTES, SegmentHeader};
 use crate::offset::Offset;
 use crate::storage::StorageFile;
 
 /// Frames between two entries of the sparse index cover at least this many bytes.
 const INDEX_STEP_BYTES: u64 = 16 << 10;
 
-/// A segment, active or sealed, as readers and the writer share it.
+/// A raw segment, active or closed, as readers and the writer share it.
 #[derive(Debug)]
 pub(crate) struct Segment {
     pub(crate) name: String,
@@ -23,7 +21,46 @@ pub(crate) struct Segment {
     pub(crate) file: Arc<dyn StorageFile>,
     /// Every 16 KiB or so: the first offset of a frame, and its position.
     index: RwLock<Vec<(Offset, u64)>>,
-    sealed: OnceLock<Summary>,
+    closed: OnceLock<Closed>,
+}
+
+/// What a raw segment came to, in figures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Summary {
+    /// The offset of its first record.
+    pub(crate) base: Offset,
+    /// One past its last record.
+    pub(crate) end: Offset,
+    /// Where its last frame ends.
+    pub(crate) frames_end: u64,
+    /// How many of its records are events.
+    pub(crate) events: u64,
+    /// Arrival of its last record, unix microseconds; 0 without one.
+    pub(crate) last_received_at: i64,
+    /// The header checksum of the last frame.
+    pub(crate) last_frame: u32,
+}
+
+impl Summary {
+    /// The figures of a segment that holds nothing yet.
+    pub(crate) fn empty(header: &SegmentHeader) -> Self {
+        Self {
+            base: header.base,
+            end: header.base,
+            frames_end: SEGMENT_HEADER_BYTES as u64,
+            events: 0,
+            last_received_at: 0,
+            last_frame: header.chain_start(),
+        }
+    }
+}
+
+/// What is known of a segment that no longer grows and waits to be sealed.
+#[derive(Debug)]
+pub(crate) struct Closed {
+    pub(crate) summary: Summary,
+    /// Whose sessions were first seen in it, and which ids clients used.
+    pub(crate) entries: Entries,
 }
 
 impl Segment {
@@ -33,16 +70,19 @@ impl Segment {
             header,
             file,
             index: RwLock::default(),
-            sealed: OnceLock::new(),
+            closed: OnceLock::new(),
         }
     }
 
-    pub(crate) fn sealed_with(self, summary: Summary, index: Vec<(Offset, u64)>) -> Self {
-        Self {
-            index: RwLock::new(index),
-            sealed: OnceLock::from(summary),
-            ..self
-        }
+    /// Marks the segment as closed: a roll has begun the next one.
+    pub(crate) fn close(&self, closed: Closed) {
+        // Closed once: by the writer's roll, or by recovery.
+        let _ = self.closed.set(closed);
+    }
+
+    /// Returns what the segment came to, once it is closed.
+    pub(crate) fn closed(&self) -> Option<&Closed> {
+        self.closed.get()
     }
 
     /// Notes that a frame begins at `position`; keeps one in so many.
@@ -63,23 +103,6 @@ impl Segment {
         index.get(behind.checked_sub(1)?).copied()
     }
 
-    pub(crate) fn index(&self) -> Vec<(Offset, u64)> {
-        self.index
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
-    }
-
-    /// Marks the segment as sealed: its footer is on the disk.
-    pub(crate) fn set_sealed(&self, summary: Summary) {
-        let _ = self.sealed.set(summary);
-    }
-
-    /// Returns the footer's summary once there is one.
-    pub(crate) fn sealed(&self) -> Option<&Summary> {
-        self.sealed.get()
-    }
-
     pub(crate) fn read(&self, position: u64, length: usize) -> Result<Vec<u8>, ReadError> {
         let mut bytes = vec![0; length];
         self.read_into(&mut bytes, position)?;
@@ -95,32 +118,21 @@ impl Segment {
             })
     }
 
-    /// Reads at least `least` bytes, and up to `most` where the file goes on so far. The file may be cut behind the
-    /// frames, by sealing, while this looks.
+    /// Reads at least `least` bytes, and up to `most` where the file goes on so far.
     pub(crate) fn read_ahead(
         &self,
         position: u64,
         least: usize,
         most: usize,
     ) -> Result<Vec<u8>, ReadError> {
-        let failed = |error: std::io::Error| ReadError::Io {
+        let size = self.file.size().map_err(|error| ReadError::Io {
             file: self.name.clone(),
             message: error.to_string(),
-        };
-        loop {
-            let size = self.file.size().map_err(failed)?;
-            let there = usize::try_from(size.saturating_sub(position))
-                .unwrap_or(most)
-                .min(most);
-            let mut bytes = vec![0; there.max(least)];
-            match self.file.read_at(&mut bytes, position) {
-                Ok(()) => return Ok(bytes),
-                Err(error)
-                    if error.kind() == ErrorKind::UnexpectedEof
-                        && self.file.size().map_err(failed)? < size => {}
-                Err(error) => return Err(failed(error)),
-            }
-        }
+        })?;
+        let there = usize::try_from(size.saturating_sub(position))
+            .unwrap_or(most)
+            .min(most);
+        self.read(position, there.max(least))
     }
 
     pub(crate) fn damage(

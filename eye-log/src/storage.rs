@@ -14,6 +14,10 @@ pub trait Storage: Send + Sync + Debug + 'static {
     fn list(&self) -> io::Result<Vec<String>>;
     /// Opens a file that is there, for reading and writing.
     fn open(&self, name: &str) -> io::Result<Arc<dyn StorageFile>>;
+    /// Opens a file for reading what the disk holds, past the page cache where the file system can do that.
+    fn open_direct(&self, name: &str) -> io::Result<Arc<dyn StorageFile>> {
+        self.open(name)
+    }
     /// Makes an empty file, replacing one of the same name. Its name is on the disk only after [`Self::sync_names`].
     fn create(&self, name: &str) -> io::Result<Arc<dyn StorageFile>>;
     /// Gives a file another name. On the disk only after [`Self::sync_names`].

@@ -15,9 +15,11 @@ use crate::error::{AppendError, ChangeError, QueueFull, ReadError};
 use crate::format::payload;
 use crate::ids::server_made_id;
 use crate::log::Shared;
-use crate::record::RegistryRecord;
+use crate::offset::Offset;
+use crate::record::{Note, RegistryRecord};
 use crate::registry::{Actor, Change, Changed, NewTokenRecord, Registry, RegistryChange};
-use crate::segment::sealer::{self, Chore};
+use crate::keeper::{self, Chore};
+use crate::segment::Closed;
 
 /// After so long without anything to write, a frame says how far the log is durable.
 const IDLE: Duration = Duration::from_secs(1);
@@ -28,6 +30,10 @@ type Reply<T> = Box<dyn FnOnce(T) + Send>;
 pub(crate) enum Request {
     Append(Batch, Reply<Result<Receipt, AppendError>>),
     Change(Change, Actor, Reply<Result<Changed, ChangeError>>),
+    /// A record of what was done to the log, or asked to be.
+    Note(Note, Reply<Result<Offset, AppendError>>),
+    /// Closes the active segment, so that it gets sealed.
+    Roll(Reply<Result<(), AppendError>>),
 }
 
 /// What waits, bounded by count and bytes.
@@ -66,6 +72,17 @@ impl Queue {
             self.arrived.notify_one();
         }
         Ok(())
+    }
+
+    /// Puts a request in line whatever its length: for what the log asks of itself.
+    pub(crate) fn push_unbounded(&self, request: Request) {
+        let mut waiting = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if waiting.closed {
+            // Dropping the request drops its answer's channel, which says that the log is closed.
+            return;
+        }
+        waiting.requests.push_back(request);
+        self.arrived.notify_one();
     }
 
     /// Lets nothing more in; what waits is still written.
@@ -152,6 +169,7 @@ impl Writer {
                 Taken::Idle => {
                     // A failure has poisoned the log, which the next append and the health report say.
                     let _ = self.appender.mark_durable();
+                    let _ = self.chores.send(Chore::NoteDurable);
                     marked = true;
                 }
                 Taken::Closed => {
@@ -167,6 +185,8 @@ impl Writer {
     fn write(&mut self, requests: VecDeque<Request>) {
         let mut answers = Answers::new();
         let mut registry_changed = false;
+        self.admission
+            .refresh(&self.shared.files, self.shared.erased());
         for request in requests {
             if self.appender.pending_bytes() > self.config.group_max_bytes {
                 self.flush(&mut answers, &mut registry_changed);
@@ -188,9 +208,68 @@ impl Writer {
                         Err(error) => reply(Err(error)),
                     }
                 }
+                Request::Note(note, reply) => {
+                    match self.note(&note, &mut answers, &mut registry_changed) {
+                        Ok(offset) => {
+                            let shared = self.shared.clone();
+                            answers.push(Box::new(move |failed| {
+                                if failed.is_none() {
+                                    shared.act_on(&note);
+                                }
+                                reply(failed.map_or(Ok(offset), Err))
+                            }));
+                        }
+                        Err(error) => reply(Err(error)),
+                    }
+                }
+                Request::Roll(reply) => {
+                    self.flush(&mut answers, &mut registry_changed);
+                    let rolled = if self.appender.held_records() == 0 {
+                        Ok(())
+                    } else {
+                        self.roll()
+                    };
+                    reply(rolled);
+                }
             }
         }
         self.flush(&mut answers, &mut registry_changed);
+    }
+
+    /// Appends a record about the log itself; returns its offset.
+    fn note(
+        &mut self,
+        note: &Note,
+        answers: &mut Answers,
+        registry_changed: &mut bool,
+    ) -> Result<Offset, AppendError> {
+        let at = self.appender.arrival();
+        let mut bytes = Vec::new();
+        payload::push_note(&mut bytes, note, at);
+        self.make_room(1, bytes.len(), answers, registry_changed)?;
+        let offset = self.appender.next_offset();
+        self.appender
+            .push(std::iter::once(bytes.as_slice()), 0, at, 0, 0)?;
+        Ok(offset)
+    }
+
+    /// Begins a new segment, and has the old one sealed. What was collected is flushed.
+    fn roll(&mut self) -> Result<(), AppendError> {
+        if let Some(message) = self.shared.poisoned() {
+            return Err(AppendError::Poisoned(message));
+        }
+        let (segment, summary) = self.appender.roll()?;
+        let entries = self.admission.close_segment();
+        segment.close(Closed { summary, entries });
+        self.shared
+            .files
+            .push_active(self.appender.active_segment().clone());
+        self.admission
+            .refresh(&self.shared.files, self.shared.erased());
+        // The spare first: the next roll may want it. The keeper only goes with the log; then the next start seals.
+        let _ = self.chores.send(Chore::Spare);
+        let _ = self.chores.send(Chore::Seal(segment));
+        Ok(())
     }
 
     /// Syncs the group, publishes what it changed, and answers.
@@ -223,17 +302,7 @@ impl Writer {
             return Ok(());
         }
         self.flush(answers, registry_changed);
-        if let Some(message) = self.shared.poisoned() {
-            return Err(AppendError::Poisoned(message));
-        }
-        let closed = self.appender.roll()?;
-        let entries = self
-            .admission
-            .seal(closed.segment.clone(), closed.summary.last_received_at);
-        // The sealer only goes with the log; then the next open seals the segment.
-        let _ = self.chores.send(Chore::Seal(closed, entries));
-        let _ = self.chores.send(Chore::Spare);
-        Ok(())
+        self.roll()
     }
 
     fn append(
@@ -281,16 +350,16 @@ impl Writer {
             let kept = kept_records(&mut batch.bytes, &items, &exceptions, received_at, first);
             let bytes = &batch.bytes;
             let records = kept.iter().map(|range| &bytes[range.clone()]);
-            if let Err(error) =
-                self.appender
-                    .push(records.clone(), received_at, counted(duplicates), rejected)
-            {
+            let pushed = self.appender.push(
+                records,
+                kept.len(),
+                received_at,
+                counted(duplicates),
+                rejected,
+            );
+            if let Err(error) = pushed {
                 self.admission.take_back(added);
                 return Err(error);
-            }
-            for record in records {
-                self.appender
-                    .note_event(payload::timestamp_of_event(record));
             }
         }
         let stored_count = usize::try_from(stored).unwrap_or(usize::MAX);
@@ -338,11 +407,9 @@ impl Writer {
             answers,
             registry_changed,
         )?;
-        let first = self.appender.next_offset();
         self.appender
-            .push(records.iter().map(Vec::as_slice), at, 0, 0)?;
-        for (offset, change) in (first..).zip(&changes) {
-            self.appender.note_control(offset);
+            .push(records.iter().map(Vec::as_slice), 0, at, 0, 0)?;
+        for change in &changes {
             self.registry.apply(change, at);
         }
         *registry_changed = true;
@@ -385,6 +452,16 @@ impl Writer {
                 let changes = vec![RegistryChange::SetActive {
                     application: application.id,
                     active: *active,
+                }];
+                Ok((changes, application_as_changed(application.id)))
+            }
+            Change::SetLimits { name, limits } => {
+                let Some(application) = self.registry.application_named(name) else {
+                    return Err(ChangeError::UnknownApplication);
+                };
+                let changes = vec![RegistryChange::SetLimits {
+                    application: application.id,
+                    limits: *limits,
                 }];
                 Ok((changes, application_as_changed(application.id)))
             }
@@ -485,13 +562,13 @@ fn kept_records(
 }
 
 /// Starts the thread that seals segments and prepares the spare.
-pub(crate) fn start_sealer(
+pub(crate) fn start_keeper(
     shared: Arc<Shared>,
     segment_max_bytes: u64,
 ) -> std::io::Result<(mpsc::Sender<Chore>, JoinHandle<()>)> {
     let (sender, chores) = mpsc::channel();
     let thread = std::thread::Builder::new()
-        .name("eye-sealer".to_owned())
-        .spawn(move || sealer::run(&shared, &chores, segment_max_bytes))?;
+        .name("eye-keeper".to_owned())
+        .spawn(move || keeper::run(&shared, &chores, segment_max_bytes))?;
     Ok((sender, thread))
 }

@@ -8,17 +8,32 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::FRAME_BODY_MAX_BYTES;
-use crate::record::{ClientKey, EventRecord, Record, RegistryRecord};
-use crate::registry::{ApplicationId, NewTokenRecord, RegistryChange, TokenKind};
+use crate::record::{
+    BlockChange, ClientKey, ErasureRecord, ErasureState, EventRecord, MaintenanceRecord, Note,
+    Reason, Record, RegistryRecord, TallyRecord,
+};
+use crate::registry::{ApplicationId, Limits, NewTokenRecord, RegistryChange, TokenKind};
 
+const KIND_GONE: u8 = 0;
 const KIND_EVENT: u8 = 1;
 const KIND_REGISTRY: u8 = 2;
+const KIND_MAINTENANCE: u8 = 3;
+const KIND_ERASURE: u8 = 4;
+const KIND_TALLY: u8 = 5;
 const VERSION: u8 = 1;
+/// Limits of an application came with a second layout of registry records.
+const LIMITS_VERSION: u8 = 2;
 
 /// Where the writer stamps the id of an event record; 16 bytes.
 const STAMP_ID_AT: usize = 2;
 /// Where the writer stamps the arrival of an event record; 8 bytes.
 const STAMP_RECEIVED_AT: usize = STAMP_ID_AT + 16;
+
+/// Where an event record says its session; 16 bytes, behind arrival and application.
+const SESSION_AT: usize = STAMP_RECEIVED_AT + 8 + 4;
+/// Where an event record says, in one byte, whether its client made an id; the key's length and the key follow, then
+/// the content hash.
+const CLIENT_AT: usize = SESSION_AT + 16 + 8;
 
 /// Sixteen bytes as two little-endian integers: the same bytes, which bincode then moves in two steps, not sixteen.
 #[derive(Clone, Copy, Serialize, Deserialize)]
@@ -90,6 +105,58 @@ enum ChangeV1<'a> {
     },
 }
 
+#[derive(Serialize, Deserialize)]
+struct RegistryV2 {
+    at: i64,
+    by: [u8; 16],
+    request: [u8; 16],
+    change: ChangeV2,
+}
+
+#[derive(Serialize, Deserialize)]
+enum ChangeV2 {
+    SetLimits {
+        application: u32,
+        retention_days: Option<u32>,
+        max_bytes: Option<u64>,
+        rate: Option<u32>,
+    },
+}
+
+#[derive(Serialize, Deserialize)]
+struct MaintenanceV1 {
+    at: i64,
+    by: [u8; 16],
+    request: [u8; 16],
+    reason: u8,
+    erasure: Option<[u8; 16]>,
+    records: u64,
+    blocks: Vec<(u64, [u8; 32], [u8; 32])>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct ErasureV1<'a> {
+    at: i64,
+    by: [u8; 16],
+    request: [u8; 16],
+    id: [u8; 16],
+    done: bool,
+    filter: [u8; 16],
+    sessions: Vec<[u8; 16]>,
+    ranges: Vec<(u64, u64)>,
+    events: u64,
+    certificate: &'a str,
+}
+
+#[derive(Serialize, Deserialize)]
+struct TallyV1 {
+    at: i64,
+    application: Option<u32>,
+    duplicates: u64,
+    rejected: u64,
+    unauthenticated: u64,
+}
+
 /// Kinds of tokens as kept: 0 admin, 1 analyst, 4 to 7 an application's with bit 0 read and bit 1 write.
 fn kind_code(kind: TokenKind) -> u8 {
     match kind {
@@ -120,7 +187,11 @@ fn options() -> impl bincode::Options {
 }
 
 fn push(out: &mut Vec<u8>, kind: u8, value: &impl Serialize) {
-    out.extend_from_slice(&[kind, VERSION]);
+    push_versioned(out, kind, VERSION, value);
+}
+
+fn push_versioned(out: &mut Vec<u8>, kind: u8, version: u8, value: &impl Serialize) {
+    out.extend_from_slice(&[kind, version]);
     bincode::DefaultOptions::new()
         .with_fixint_encoding()
         .with_little_endian()
@@ -157,15 +228,150 @@ pub fn stamp_event(record: &mut [u8], id: Option<Uuid>, received_at: i64) {
     record[STAMP_RECEIVED_AT..STAMP_RECEIVED_AT + 8].copy_from_slice(&received_at.to_le_bytes());
 }
 
-/// Returns the timestamp of an encoded event record.
-pub fn timestamp_of_event(record: &[u8]) -> i64 {
-    const AT: usize = STAMP_RECEIVED_AT + 8 + 4 + 16;
-    super::i64_at(record, AT)
+/// Appends what stands in for a record that is gone.
+pub fn push_gone(out: &mut Vec<u8>, reason: Reason) {
+    out.extend_from_slice(&[KIND_GONE, reason.code()]);
+}
+
+/// Appends a record as a block keeps it: in an event record of the frame that arrived at `appended_at`, zeros stand
+/// for the arrival, for an id that the server made, and for the content hash, which [`restore`] or the event itself
+/// give back. What could not be given back stays.
+pub fn push_stripped(out: &mut Vec<u8>, record: &[u8], appended_at: i64, server_made: Uuid) {
+    let start = out.len();
+    out.extend_from_slice(record);
+    let record = &mut out[start..];
+    if !is_event(record) || record.len() <= CLIENT_AT {
+        return;
+    }
+    if super::i64_at(record, STAMP_RECEIVED_AT) == appended_at {
+        record[STAMP_RECEIVED_AT..STAMP_RECEIVED_AT + 8].fill(0);
+    }
+    if record[CLIENT_AT] == 0 {
+        if record[STAMP_ID_AT..STAMP_RECEIVED_AT] == *server_made.as_bytes() {
+            record[STAMP_ID_AT..STAMP_RECEIVED_AT].fill(0);
+        }
+        return;
+    }
+    let key_at = CLIENT_AT + 1 + 8;
+    if record.len() >= key_at {
+        let key = usize::try_from(super::u64_at(record, CLIENT_AT + 1)).unwrap_or(usize::MAX);
+        let hash = key_at.saturating_add(key)..key_at.saturating_add(key).saturating_add(16);
+        if let Some(hash) = record.get_mut(hash) {
+            hash.fill(0);
+        }
+    }
+}
+
+/// Puts the arrival, and an id that the server made, back into a record that [`push_stripped`] wrote.
+pub fn restore(record: &mut [u8], appended_at: i64, server_made: impl FnOnce() -> Uuid) {
+    if !is_event(record) || record.len() <= CLIENT_AT {
+        return;
+    }
+    let arrival = STAMP_RECEIVED_AT..STAMP_RECEIVED_AT + 8;
+    if record[arrival.clone()] == [0; 8] {
+        record[arrival].copy_from_slice(&appended_at.to_le_bytes());
+    }
+    let id = STAMP_ID_AT..STAMP_RECEIVED_AT;
+    if record[CLIENT_AT] == 0 && record[id.clone()] == [0; 16] {
+        record[id].copy_from_slice(server_made().as_bytes());
+    }
+}
+
+/// What an encoded event record says at fixed places.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EventHead {
+    /// Whose it is.
+    pub application: ApplicationId,
+    /// Its session.
+    pub session_id: Uuid,
+    /// When it happened, unix microseconds.
+    pub timestamp: i64,
+    /// Its id, where the client made one.
+    pub client_made_id: Option<Uuid>,
+}
+
+/// Returns what an event record says at fixed places, without decoding the rest; `None` for other records.
+pub fn event_head(record: &[u8]) -> Option<EventHead> {
+    if !is_event(record) || record.len() <= CLIENT_AT {
+        return None;
+    }
+    Some(EventHead {
+        application: ApplicationId(super::u32_at(record, STAMP_RECEIVED_AT + 8)),
+        session_id: Uuid::from_bytes(super::bytes_at(record, SESSION_AT)),
+        timestamp: super::i64_at(record, SESSION_AT + 16),
+        client_made_id: (record[CLIENT_AT] != 0)
+            .then(|| Uuid::from_bytes(super::bytes_at(record, STAMP_ID_AT))),
+    })
+}
+
+/// Appends a record about the log itself, made at `at`.
+pub fn push_note(out: &mut Vec<u8>, note: &Note, at: i64) {
+    match note {
+        Note::Maintenance(record) => {
+            let value = MaintenanceV1 {
+                at,
+                by: record.by.into_bytes(),
+                request: record.request.into_bytes(),
+                reason: record.reason.code(),
+                erasure: record.erasure.map(Uuid::into_bytes),
+                records: record.records,
+                blocks: record
+                    .blocks
+                    .iter()
+                    .map(|block| (block.first, block.old, block.new))
+                    .collect(),
+            };
+            push(out, KIND_MAINTENANCE, &value);
+        }
+        Note::Erasure(record) => {
+            let value = ErasureV1 {
+                at,
+                by: record.by.into_bytes(),
+                request: record.request.into_bytes(),
+                id: record.id.into_bytes(),
+                done: record.state == ErasureState::Done,
+                filter: record.filter,
+                sessions: record.sessions.clone(),
+                ranges: record.ranges.clone(),
+                events: record.events,
+                certificate: &record.certificate,
+            };
+            push(out, KIND_ERASURE, &value);
+        }
+        Note::Tally(record) => {
+            let value = TallyV1 {
+                at,
+                application: record.application.map(|application| application.0),
+                duplicates: record.duplicates,
+                rejected: record.rejected,
+                unauthenticated: record.unauthenticated,
+            };
+            push(out, KIND_TALLY, &value);
+        }
+    }
 }
 
 /// Appends a registry record.
 pub fn push_registry(out: &mut Vec<u8>, record: &RegistryRecord) {
+    let (by, request) = (record.by.into_bytes(), record.request.into_bytes());
     let change = match &record.change {
+        RegistryChange::SetLimits {
+            application,
+            limits,
+        } => {
+            let value = RegistryV2 {
+                at: record.at,
+                by,
+                request,
+                change: ChangeV2::SetLimits {
+                    application: application.0,
+                    retention_days: limits.retention_days,
+                    max_bytes: limits.max_bytes,
+                    rate: limits.rate,
+                },
+            };
+            return push_versioned(out, KIND_REGISTRY, LIMITS_VERSION, &value);
+        }
         RegistryChange::Registered { application, name } => ChangeV1::Registered {
             application: application.0,
             name,
@@ -189,8 +395,8 @@ pub fn push_registry(out: &mut Vec<u8>, record: &RegistryRecord) {
     };
     let value = RegistryV1 {
         at: record.at,
-        by: record.by.into_bytes(),
-        request: record.request.into_bytes(),
+        by,
+        request,
         change,
     };
     push(out, KIND_REGISTRY, &value);
@@ -270,10 +476,94 @@ pub fn decode(bytes: &[u8]) -> Result<Record<'_>, String> {
                 change,
             }))
         }
+        (KIND_REGISTRY, LIMITS_VERSION) => {
+            let record: RegistryV2 = options()
+                .deserialize(body)
+                .map_err(|e| format!("a registry record: {e}"))?;
+            let ChangeV2::SetLimits {
+                application,
+                retention_days,
+                max_bytes,
+                rate,
+            } = record.change;
+            Ok(Record::Registry(RegistryRecord {
+                at: record.at,
+                by: Uuid::from_bytes(record.by),
+                request: Uuid::from_bytes(record.request),
+                change: RegistryChange::SetLimits {
+                    application: ApplicationId(application),
+                    limits: Limits {
+                        retention_days,
+                        max_bytes,
+                        rate,
+                    },
+                },
+            }))
+        }
+        (KIND_GONE, code) if body.is_empty() => Reason::of_code(code)
+            .map(Record::Gone)
+            .ok_or_else(|| format!("a record that is gone for unknown reason {code}")),
+        (KIND_MAINTENANCE, 1) => maintenance(body).map(Record::Maintenance),
+        (KIND_ERASURE, 1) => erasure(body).map(Record::Erasure),
+        (KIND_TALLY, 1) => {
+            let record: TallyV1 = options()
+                .deserialize(body)
+                .map_err(|e| format!("a tally record: {e}"))?;
+            Ok(Record::Tally(TallyRecord {
+                at: record.at,
+                application: record.application.map(ApplicationId),
+                duplicates: record.duplicates,
+                rejected: record.rejected,
+                unauthenticated: record.unauthenticated,
+            }))
+        }
         (kind, version) => Err(format!(
             "a record of kind {kind}, version {version}, which this program does not know"
         )),
     }
+}
+
+fn maintenance(body: &[u8]) -> Result<MaintenanceRecord, String> {
+    let record: MaintenanceV1 = options()
+        .deserialize(body)
+        .map_err(|e| format!("a maintenance record: {e}"))?;
+    let reason = Reason::of_code(record.reason)
+        .ok_or_else(|| format!("a maintenance record of unknown reason {}", record.reason))?;
+    Ok(MaintenanceRecord {
+        at: record.at,
+        by: Uuid::from_bytes(record.by),
+        request: Uuid::from_bytes(record.request),
+        reason,
+        erasure: record.erasure.map(Uuid::from_bytes),
+        records: record.records,
+        blocks: record
+            .blocks
+            .into_iter()
+            .map(|(first, old, new)| BlockChange { first, old, new })
+            .collect(),
+    })
+}
+
+fn erasure(body: &[u8]) -> Result<ErasureRecord, String> {
+    let record: ErasureV1<'_> = options()
+        .deserialize(body)
+        .map_err(|e| format!("an erasure record: {e}"))?;
+    Ok(ErasureRecord {
+        at: record.at,
+        by: Uuid::from_bytes(record.by),
+        request: Uuid::from_bytes(record.request),
+        id: Uuid::from_bytes(record.id),
+        state: if record.done {
+            ErasureState::Done
+        } else {
+            ErasureState::Requested
+        },
+        filter: record.filter,
+        sessions: record.sessions,
+        ranges: record.ranges,
+        events: record.events,
+        certificate: record.certificate.to_owned(),
+    })
 }
 
 #[cfg(test)]
@@ -304,7 +594,7 @@ mod tests {
         let mut bytes = Vec::new();
         push_event(&mut bytes, &event());
         assert_eq!(decode(&bytes).unwrap(), Record::Event(event()));
-        assert_eq!(timestamp_of_event(&bytes), -5);
+        assert_eq!(event_head(&bytes).unwrap().timestamp, -5);
         stamp_event(&mut bytes, Some(Uuid::from_u128(77)), 88);
         let stamped = EventRecord {
             id: Uuid::from_u128(77),

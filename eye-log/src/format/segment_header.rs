@@ -7,7 +7,7 @@ use crate::offset::Offset;
 
 /// Where the first frame begins.
 pub const SEGMENT_HEADER_BYTES: usize = 4096;
-const MAGIC: &[u8; 8] = b"EYELOG\r\n";
+pub(super) const MAGIC: &[u8; 8] = b"EYELOG\r\n";
 const CHECKSUM_AT: usize = SEGMENT_HEADER_BYTES - 4;
 
 /// What a segment says of itself.

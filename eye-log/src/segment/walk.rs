@@ -7,12 +7,16 @@ use crate::format::frame::{FRAME_HEADER_BYTES, Found, FrameHeader, Table};
 use crate::format::segment_header::SEGMENT_HEADER_BYTES;
 use crate::offset::Offset;
 use crate::segment::Segment;
+use crate::storage::StorageFile;
+use std::sync::Arc;
 
 const CHUNK_BYTES: usize = 1 << 20;
 
 /// Reads a segment frame by frame.
 pub(crate) struct Walk<'s> {
     segment: &'s Segment,
+    /// What the bytes are read from: the segment's file, or the same past the page cache.
+    source: Arc<dyn StorageFile>,
     file_bytes: u64,
     buffer: Vec<u8>,
     buffer_start: u64,
@@ -36,12 +40,21 @@ pub(crate) enum Step<'w> {
 
 impl<'s> Walk<'s> {
     pub(crate) fn new(segment: &'s Segment) -> Result<Self, ReadError> {
-        let file_bytes = segment.file.size().map_err(|error| ReadError::Io {
+        Self::through(segment, segment.file.clone())
+    }
+
+    /// Reads the segment's bytes from another handle to its file.
+    pub(crate) fn through(
+        segment: &'s Segment,
+        source: Arc<dyn StorageFile>,
+    ) -> Result<Self, ReadError> {
+        let file_bytes = source.size().map_err(|error| ReadError::Io {
             file: segment.name.clone(),
             message: error.to_string(),
         })?;
         Ok(Self {
             segment,
+            source,
             file_bytes,
             buffer: Vec::new(),
             buffer_start: 0,
@@ -49,6 +62,20 @@ impl<'s> Walk<'s> {
             next_offset: segment.header.base,
             previous: segment.header.chain_start(),
         })
+    }
+
+    /// Returns what the bytes are read from.
+    pub(crate) fn source(&self) -> &dyn StorageFile {
+        self.source.as_ref()
+    }
+
+    fn read_into(&self, bytes: &mut [u8], position: u64) -> Result<(), ReadError> {
+        self.source
+            .read_at(bytes, position)
+            .map_err(|error| ReadError::Io {
+                file: self.segment.name.clone(),
+                message: error.to_string(),
+            })
     }
 
     /// Returns `length` bytes from the current position, fewer where the file ends.
@@ -59,8 +86,10 @@ impl<'s> Walk<'s> {
         let start =
             usize::try_from(self.position.wrapping_sub(self.buffer_start)).unwrap_or(usize::MAX);
         if start.saturating_add(length) > self.buffer.len() {
-            self.buffer.resize(length.max(CHUNK_BYTES).min(there), 0);
-            self.segment.read_into(&mut self.buffer, self.position)?;
+            let mut buffer = std::mem::take(&mut self.buffer);
+            buffer.resize(length.max(CHUNK_BYTES).min(there), 0);
+            self.read_into(&mut buffer, self.position)?;
+            self.buffer = buffer;
             self.buffer_start = self.position;
             return Ok(&self.buffer[..length]);
         }
@@ -122,7 +151,8 @@ impl<'s> Walk<'s> {
             let length = usize::try_from(self.file_bytes - at)
                 .unwrap_or(CHUNK_BYTES)
                 .min(CHUNK_BYTES);
-            let chunk = self.segment.read(at, length)?;
+            let mut chunk = vec![0; length];
+            self.read_into(&mut chunk, at)?;
             if let Some(first) = chunk.iter().position(|byte| *byte != 0) {
                 let last = chunk.iter().rposition(|byte| *byte != 0).unwrap_or(first);
                 let start = set.map_or(at + first as u64, |set| set.start);
@@ -145,7 +175,8 @@ impl<'s> Walk<'s> {
             let length = usize::try_from(self.file_bytes - at)
                 .unwrap_or(CHUNK_BYTES)
                 .min(CHUNK_BYTES);
-            let chunk = self.segment.read(at, length)?;
+            let mut chunk = vec![0; length];
+            self.read_into(&mut chunk, at)?;
             let mut place = 0;
             while place + FRAME_HEADER_BYTES <= chunk.len() {
                 let bytes = &chunk[place..place + FRAME_HEADER_BYTES];

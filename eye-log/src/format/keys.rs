@@ -1,0 +1,62 @@
+//! What stands in a sealed file's tables for sessions and ids: keyed hashes, so that none is there in clear.
+
+use uuid::Uuid;
+
+use crate::registry::ApplicationId;
+
+const SESSIONS_CONTEXT: &str = "the-eye 2026 session owners";
+const IDS_CONTEXT: &str = "the-eye 2026 client ids";
+
+/// The part of an id's hash that a table entry keeps; its low bits hold the offset.
+pub const PRINT_BITS: u32 = 42;
+
+/// The keys of a store, derived from its id (BLAKE3 `derive_key`).
+#[derive(Debug, Clone)]
+pub struct Keys {
+    sessions: [u8; 32],
+    ids: [u8; 32],
+}
+
+impl Keys {
+    /// Returns the keys of a store.
+    pub fn of(store: Uuid) -> Self {
+        Self {
+            sessions: blake3::derive_key(SESSIONS_CONTEXT, store.as_bytes()),
+            ids: blake3::derive_key(IDS_CONTEXT, store.as_bytes()),
+        }
+    }
+
+    /// Returns what stands for a session: 16 bytes.
+    pub fn session(&self, session: Uuid) -> [u8; 16] {
+        super::bytes_at(
+            blake3::keyed_hash(&self.sessions, session.as_bytes()).as_bytes(),
+            0,
+        )
+    }
+
+    /// Returns what stands for an application's id: 42 bits.
+    pub fn id_print(&self, application: ApplicationId, id: Uuid) -> u64 {
+        let mut bytes = [0; 20];
+        bytes[..4].copy_from_slice(&application.0.to_le_bytes());
+        bytes[4..].copy_from_slice(id.as_bytes());
+        let hash = blake3::keyed_hash(&self.ids, &bytes);
+        super::u64_at(hash.as_bytes(), 0) >> (u64::BITS - PRINT_BITS)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_depend_on_the_store_the_application_and_the_id() {
+        let (store, id) = (Uuid::from_u128(1), Uuid::from_u128(2));
+        let keys = Keys::of(store);
+        assert_ne!(keys.session(id), Keys::of(id).session(id));
+        assert_ne!(
+            keys.id_print(ApplicationId(0), id),
+            keys.id_print(ApplicationId(1), id)
+        );
+        assert!(keys.id_print(ApplicationId(0), id) < 1 << PRINT_BITS);
+    }
+}

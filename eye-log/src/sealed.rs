@@ -1,0 +1,409 @@
+//! A sealed file: compressed blocks of records, and a footer with what finds them.
+//!
+//! What must stay true: nothing of a file is believed before its checksum held; the file is never edited.
+
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use uuid::Uuid;
+
+use crate::cache::Cache;
+use crate::error::{Damage, ReadError};
+use crate::format::block::{BLOCK_HEADER_BYTES, Block};
+use crate::format::file_name::SealedName;
+use crate::format::filter;
+use crate::format::keys::Keys;
+use crate::format::seal::Seal;
+use crate::format::sealed_footer::{
+    BlockEntry, ChangeEntry, IdEntry, LedgerEntry, Part, SessionEntry, TRAILER_BYTES, Trailer,
+};
+use crate::format::sealed_header::SealedHeader;
+use crate::format::segment_header::SEGMENT_HEADER_BYTES;
+use crate::offset::Offset;
+use crate::record::Reason;
+use crate::registry::ApplicationId;
+use crate::storage::{Storage, StorageFile, read_vec};
+
+/// Bytes of filters kept in memory over all files; files beyond it are asked by reading.
+const FILTERS_BYTES: u64 = 16 << 20;
+/// What a look-up in a table reads at once in the end.
+const WINDOW_BYTES: usize = 4096;
+
+/// What all sealed files of a log share.
+#[derive(Debug, Default)]
+pub(crate) struct SealedShared {
+    cache: Cache,
+    filter_bytes: AtomicU64,
+    next_number: AtomicU64,
+}
+
+/// An open sealed file.
+#[derive(Debug)]
+pub(crate) struct SealedFile {
+    pub(crate) name: String,
+    pub(crate) header: SealedHeader,
+    pub(crate) trailer: Trailer,
+    pub(crate) file: Arc<dyn StorageFile>,
+    pub(crate) file_bytes: u64,
+    number: u64,
+    shared: Arc<SealedShared>,
+    sessions: Table,
+    ids: Table,
+}
+
+/// A sorted table of the footer with its filter.
+#[derive(Debug)]
+struct Table {
+    part: Part,
+    filter_part: Part,
+    /// Whether table and filter were read whole once and found to hold.
+    checked: AtomicBool,
+    /// The filter, where it found room in memory.
+    filter: OnceLock<Vec<u8>>,
+}
+
+impl Table {
+    fn new(part: Part, filter_part: Part) -> Self {
+        Self {
+            part,
+            filter_part,
+            checked: AtomicBool::new(false),
+            filter: OnceLock::new(),
+        }
+    }
+}
+
+impl SealedFile {
+    /// Opens a file: reads its header and its trailer, and nothing else.
+    pub(crate) fn open(
+        storage: &dyn Storage,
+        name: &SealedName,
+        shared: Arc<SealedShared>,
+    ) -> Result<Self, ReadError> {
+        let text = name.to_string();
+        let io = |error: std::io::Error| ReadError::Io {
+            file: text.clone(),
+            message: error.to_string(),
+        };
+        let damage = |position: u64, what: String| {
+            ReadError::Damaged(Damage {
+                file: text.clone(),
+                position,
+                first_offset: name.base,
+                last_offset: name.end.checked_sub(1),
+                what,
+            })
+        };
+        let file = match storage.open(&text) {
+            Ok(file) => file,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Err(damage(0, "the file is missing".to_owned()));
+            }
+            Err(error) => return Err(io(error)),
+        };
+        let file_bytes = file.size().map_err(io)?;
+        let least = (SEGMENT_HEADER_BYTES + TRAILER_BYTES) as u64;
+        if file_bytes < least {
+            return Err(damage(file_bytes, format!("a file of {file_bytes} bytes")));
+        }
+        let bytes = read_vec(file.as_ref(), 0, SEGMENT_HEADER_BYTES).map_err(io)?;
+        let header = SealedHeader::decode(&bytes).map_err(|what| damage(0, what))?;
+        if (header.base, header.end, header.generation) != (name.base, name.end, name.generation) {
+            let what = format!(
+                "its header is that of records {} to {}, generation {}",
+                header.base, header.end, header.generation
+            );
+            return Err(damage(0, what));
+        }
+        let trailer_at = file_bytes - TRAILER_BYTES as u64;
+        let bytes = read_vec(file.as_ref(), trailer_at, TRAILER_BYTES).map_err(io)?;
+        let trailer =
+            Trailer::decode(&bytes, header.salt).map_err(|what| damage(trailer_at, what))?;
+        let same_range = (trailer.summary.base, trailer.summary.end) == (header.base, header.end);
+        if !same_range || trailer.file_bytes() != Some(file_bytes) {
+            let what = "the footer is not the one of this file".to_owned();
+            return Err(damage(trailer_at, what));
+        }
+        let number = shared.next_number.fetch_add(1, Ordering::Relaxed);
+        Ok(Self {
+            name: text,
+            header,
+            trailer,
+            file,
+            file_bytes,
+            number,
+            shared,
+            sessions: Table::new(Part::Sessions, Part::SessionFilter),
+            ids: Table::new(Part::Ids, Part::IdFilter),
+        })
+    }
+
+    /// Returns the range of its offsets.
+    pub(crate) fn range(&self) -> Range<Offset> {
+        self.header.base..self.header.end
+    }
+
+    /// Says that the block whose first record is `first` does not hold.
+    pub(crate) fn damage(&self, first: Offset, what: impl Into<String>) -> ReadError {
+        let list = self.blocks().ok();
+        let entry = list
+            .as_ref()
+            .and_then(|list| list.iter().find(|entry| entry.first == first));
+        ReadError::Damaged(Damage {
+            file: self.name.clone(),
+            position: entry.map_or(0, |entry| entry.position),
+            first_offset: first,
+            last_offset: Some(entry.map_or(self.header.end, BlockEntry::end) - 1),
+            what: what.into(),
+        })
+    }
+
+    fn read(&self, position: u64, length: usize) -> Result<Vec<u8>, ReadError> {
+        read_vec(self.file.as_ref(), position, length).map_err(|error| ReadError::Io {
+            file: self.name.clone(),
+            message: error.to_string(),
+        })
+    }
+
+    /// Reads a part of the footer and checks it.
+    fn part(&self, part: Part) -> Result<Vec<u8>, ReadError> {
+        let (position, length) = self.trailer.place(part);
+        let bytes = self.read(position, length)?;
+        if self.trailer.holds(part, &bytes, self.header.salt) {
+            return Ok(bytes);
+        }
+        Err(ReadError::Damaged(Damage {
+            file: self.name.clone(),
+            position,
+            first_offset: self.header.base,
+            last_offset: self.header.end.checked_sub(1),
+            what: format!("the footer's {part} do not match their checksum"),
+        }))
+    }
+
+    fn entries<E>(
+        &self,
+        part: Part,
+        decode: impl FnOnce(&[u8]) -> Result<Vec<E>, String>,
+    ) -> Result<Vec<E>, ReadError> {
+        let bytes = self.part(part)?;
+        decode(&bytes).map_err(|what| self.damage(self.header.base, what))
+    }
+
+    /// Returns the list of its blocks.
+    pub(crate) fn blocks(&self) -> Result<Arc<Vec<BlockEntry>>, ReadError> {
+        self.shared.cache.list(self.number, || {
+            let bytes = self.part(Part::Blocks)?;
+            BlockEntry::decode_all(&bytes, &self.trailer.summary).map_err(|what| {
+                ReadError::Damaged(Damage {
+                    file: self.name.clone(),
+                    position: self.trailer.place(Part::Blocks).0,
+                    first_offset: self.header.base,
+                    last_offset: self.header.end.checked_sub(1),
+                    what,
+                })
+            })
+        })
+    }
+
+    /// Returns the place, in the list of blocks, of the one that holds `offset`.
+    fn place_of(&self, list: &[BlockEntry], offset: Offset) -> Result<usize, ReadError> {
+        let behind = list.partition_point(|entry| entry.first <= offset);
+        behind
+            .checked_sub(1)
+            .filter(|place| offset < list[*place].end())
+            .ok_or_else(|| self.damage(self.header.base, format!("no block holds {offset}")))
+    }
+
+    /// Returns why `offset` is gone, if it lies in a range that has no block any more.
+    pub(crate) fn gone(&self, offset: Offset) -> Result<Option<Reason>, ReadError> {
+        let list = self.blocks()?;
+        Ok(list[self.place_of(&list, offset)?].gone)
+    }
+
+    /// Returns the block that holds `offset`, from memory if it was read lately.
+    pub(crate) fn block_of(&self, offset: Offset) -> Result<Arc<Block>, ReadError> {
+        let list = self.blocks()?;
+        let place = self.place_of(&list, offset)?;
+        self.shared
+            .cache
+            .block(self.number, place, || self.read_block(&list, place))
+    }
+
+    /// Returns when the record at `offset` arrived; where its range is gone, when the last one before it that is not
+    /// did, so that arrivals never go backwards.
+    pub(crate) fn arrived_at(&self, offset: Offset) -> Result<i64, ReadError> {
+        let list = self.blocks()?;
+        let place = self.place_of(&list, offset)?;
+        let there = list[..=place].iter().rev().find(|entry| entry.gone.is_none());
+        match there {
+            None => Ok(self.trailer.summary.first_received_at),
+            Some(entry) => {
+                let offset = offset.min(entry.end() - 1);
+                Ok(self.block_of(offset)?.arrived_at(offset))
+            }
+        }
+    }
+
+    /// Reads a block past the memory of blocks.
+    pub(crate) fn read_block(
+        &self,
+        list: &[BlockEntry],
+        place: usize,
+    ) -> Result<Block, ReadError> {
+        let entry = &list[place];
+        let bytes = self.read(entry.position, entry.bytes as usize)?;
+        self.decode_block(entry, &bytes)
+    }
+
+    /// Decodes the bytes of a block, which must be the one of `entry`.
+    pub(crate) fn decode_block(
+        &self,
+        entry: &BlockEntry,
+        bytes: &[u8],
+    ) -> Result<Block, ReadError> {
+        debug_assert!(bytes.len() >= BLOCK_HEADER_BYTES || entry.bytes == 0);
+        let block = Block::decode(bytes, self.header.salt)
+            .map_err(|what| self.damage(entry.first, what))?;
+        if (block.first, block.count()) != (entry.first, entry.count as usize) {
+            return Err(self.damage(entry.first, "another block than the footer names"));
+        }
+        Ok(block)
+    }
+
+    /// Returns the offsets of records that are neither events nor gone.
+    pub(crate) fn controls(&self) -> Result<Vec<Offset>, ReadError> {
+        if self.trailer.count(Part::Controls) == 0 {
+            return Ok(Vec::new());
+        }
+        self.entries(Part::Controls, crate::format::sealed_footer::decode_controls)
+    }
+
+    /// Returns the table of the sessions first seen here.
+    pub(crate) fn session_entries(&self) -> Result<Vec<SessionEntry>, ReadError> {
+        self.entries(Part::Sessions, SessionEntry::decode_all)
+    }
+
+    /// Returns the table of client-made ids.
+    pub(crate) fn id_entries(&self) -> Result<Vec<IdEntry>, ReadError> {
+        self.entries(Part::Ids, IdEntry::decode_all)
+    }
+
+    /// Returns the seals of the segments that this file holds.
+    pub(crate) fn seals(&self) -> Result<Vec<Seal>, ReadError> {
+        self.entries(Part::Seals, Seal::decode_all)
+    }
+
+    /// Returns which blocks are not as they were first sealed.
+    pub(crate) fn changes(&self) -> Result<Vec<ChangeEntry>, ReadError> {
+        self.entries(Part::Changes, ChangeEntry::decode_all)
+    }
+
+    /// Returns what was counted by hour and application.
+    pub(crate) fn ledger(&self) -> Result<Vec<LedgerEntry>, ReadError> {
+        self.entries(Part::Ledger, LedgerEntry::decode_all)
+    }
+
+    /// Returns who owns a session that was first seen in this file.
+    pub(crate) fn owner(&self, keys: &Keys, session: Uuid) -> Result<Option<ApplicationId>, ReadError> {
+        let key = keys.session(session);
+        if !self.may_hold(&self.sessions, filter::session_hash(&key))? {
+            return Ok(None);
+        }
+        let found = self.find(Part::Sessions, SessionEntry::BYTES, |bytes| {
+            SessionEntry::decode(bytes).key.cmp(&key)
+        })?;
+        Ok(found
+            .first()
+            .map(|bytes| SessionEntry::decode(bytes).application))
+    }
+
+    /// Returns the offsets at which an application may have used an id in this file; each is to be verified by reading.
+    pub(crate) fn id_candidates(
+        &self,
+        keys: &Keys,
+        application: ApplicationId,
+        id: Uuid,
+    ) -> Result<Vec<Offset>, ReadError> {
+        let print = keys.id_print(application, id);
+        if !self.may_hold(&self.ids, filter::id_hash(print))? {
+            return Ok(Vec::new());
+        }
+        let found = self.find(Part::Ids, IdEntry::BYTES, |bytes| {
+            IdEntry::decode(bytes).print().cmp(&print)
+        })?;
+        Ok(found
+            .iter()
+            .map(|bytes| self.header.base + IdEntry::decode(bytes).relative())
+            .collect())
+    }
+
+    fn may_hold(&self, table: &Table, hash: u64) -> Result<bool, ReadError> {
+        let (position, length) = self.trailer.place(table.filter_part);
+        if length == 0 {
+            return Ok(false);
+        }
+        if !table.checked.load(Ordering::Relaxed) {
+            // Both once, whole: a bit that flipped in a filter or a table would give a session to a second owner.
+            self.part(table.part)?;
+            let filter = self.part(table.filter_part)?;
+            let bytes = length as u64;
+            let before = self.shared.filter_bytes.fetch_add(bytes, Ordering::Relaxed);
+            if before + bytes <= FILTERS_BYTES {
+                let _ = table.filter.set(filter);
+            } else {
+                self.shared.filter_bytes.fetch_sub(bytes, Ordering::Relaxed);
+            }
+            table.checked.store(true, Ordering::Relaxed);
+        }
+        let range = filter::block_range(hash, length);
+        if let Some(filter) = table.filter.get() {
+            return Ok(filter::may_hold(&filter[range], hash));
+        }
+        let bytes = self.read(position + range.start as u64, range.len())?;
+        Ok(filter::may_hold(&bytes, hash))
+    }
+
+    /// Returns the entries of a sorted table that compare as equal.
+    fn find(
+        &self,
+        part: Part,
+        size: usize,
+        compare: impl Fn(&[u8]) -> std::cmp::Ordering,
+    ) -> Result<Vec<Vec<u8>>, ReadError> {
+        let (position, length) = self.trailer.place(part);
+        // Whole entries are read one by one until what is left fits into one read.
+        let (mut low, mut high) = (0, length / size);
+        while (high - low) * size > WINDOW_BYTES {
+            let middle = low + (high - low) / 2;
+            let entry = self.read(position + (middle * size) as u64, size)?;
+            // Equal ones may stand in front: narrow to the first, and leave a window's room behind.
+            if compare(&entry).is_lt() {
+                low = middle + 1;
+            } else {
+                high = middle + 1;
+            }
+        }
+        let room = WINDOW_BYTES / size;
+        let high = (low + 2 * room).min(length / size).max(high);
+        let window = self.read(position + (low * size) as u64, (high - low) * size)?;
+        Ok(window
+            .chunks_exact(size)
+            .filter(|entry| compare(entry).is_eq())
+            .map(<[u8]>::to_vec)
+            .collect())
+    }
+}
+
+impl Drop for SealedFile {
+    fn drop(&mut self) {
+        for table in [&self.sessions, &self.ids] {
+            if let Some(filter) = table.filter.get() {
+                self.shared
+                    .filter_bytes
+                    .fetch_sub(filter.len() as u64, Ordering::Relaxed);
+            }
+        }
+    }
+}

@@ -1,0 +1,295 @@
+//! Writes sealed files: from a raw segment, or from sealed files that are merged, expired or erased.
+//!
+//! What must stay true: a file is whole and synced under its final name before anything refers to it, and the seal of
+//! a range is made once, from its blocks as they were first sealed.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::{Arc, PoisonError};
+
+use crate::error::ReadError;
+use crate::format::aligned;
+use crate::format::block::{BlockBuilder, Encoded, FramePart};
+use crate::format::file_name::SealedName;
+use crate::format::frame::Table;
+use crate::format::keys::Keys;
+use crate::format::payload;
+use crate::format::seal::Seal;
+use crate::format::sealed_footer::{
+    BlockEntry, Footer, IdEntry, LedgerEntry, SessionEntry, Summary,
+};
+use crate::format::sealed_header::SealedHeader;
+use crate::format::segment_header::SEGMENT_HEADER_BYTES;
+use crate::log::Shared;
+use crate::offset::Offset;
+use crate::registry::ApplicationId;
+use crate::retention::hour_of;
+use crate::sealed::SealedFile;
+use crate::segment::walk::{Step, Walk};
+use crate::segment::{Closed, Segment};
+use crate::storage::StorageFile;
+
+/// The name of a sealed file that is being written.
+pub(crate) const SEALING: &str = "sealing";
+/// How much is gathered before it is written. Bytes.
+const WRITE_BYTES: usize = 1 << 20;
+
+/// A sealed file being written.
+pub(crate) struct SealedWriter<'s> {
+    shared: &'s Shared,
+    file: Arc<dyn StorageFile>,
+    pub(crate) header: SealedHeader,
+    /// Where what is pending goes.
+    position: u64,
+    pending: Vec<u8>,
+    pub(crate) footer: Footer,
+    pub(crate) summary: Summary,
+    ledger: BTreeMap<(u32, ApplicationId), LedgerEntry>,
+}
+
+impl<'s> SealedWriter<'s> {
+    /// Begins a file for the records of `name`.
+    pub(crate) fn begin(shared: &'s Shared, name: SealedName) -> io::Result<Self> {
+        let header = SealedHeader {
+            store: shared.store,
+            base: name.base,
+            end: name.end,
+            generation: name.generation,
+            created_at: crate::time::now(),
+            salt: uuid::Uuid::new_v4().as_fields().0,
+        };
+        let file = shared.storage.create(SEALING)?;
+        file.write_at(&header.encode(), 0)?;
+        Ok(Self {
+            shared,
+            file,
+            header,
+            position: SEGMENT_HEADER_BYTES as u64,
+            pending: Vec::new(),
+            footer: Footer::default(),
+            summary: Summary {
+                base: name.base,
+                end: name.end,
+                min_timestamp: i64::MAX,
+                max_timestamp: i64::MIN,
+                ..Summary::default()
+            },
+            ledger: BTreeMap::new(),
+        })
+    }
+
+    /// Adds a block's bytes. `hash` is the one it was first sealed with.
+    pub(crate) fn push_block(
+        &mut self,
+        header: &[u8],
+        stored: &[u8],
+        entry: BlockEntry,
+    ) -> io::Result<()> {
+        let length = header.len() + stored.len();
+        self.footer.blocks.push(BlockEntry {
+            position: self.position + self.pending.len() as u64,
+            bytes: u32::try_from(length).expect("a block is smaller than 4 GiB"),
+            ..entry
+        });
+        self.pending.extend_from_slice(header);
+        self.pending.extend_from_slice(stored);
+        self.pending.resize(aligned(self.pending.len()), 0);
+        if self.pending.len() >= WRITE_BYTES {
+            self.write_pending()?;
+        }
+        Ok(())
+    }
+
+    /// Adds a block just made, which is as it is first sealed unless `first_hash` says otherwise.
+    pub(crate) fn push_encoded(
+        &mut self,
+        block: &Encoded<'_>,
+        first_hash: Option<[u8; 32]>,
+    ) -> io::Result<()> {
+        let entry = BlockEntry {
+            first: block.first,
+            position: 0,
+            bytes: 0,
+            raw_bytes: block.raw_bytes,
+            count: block.count,
+            gone: None,
+            hash: first_hash.unwrap_or(block.hash),
+        };
+        self.push_block(&block.header, block.stored, entry)
+    }
+
+    fn write_pending(&mut self) -> io::Result<()> {
+        self.file.write_at(&self.pending, self.position)?;
+        self.position += self.pending.len() as u64;
+        self.pending.clear();
+        Ok(())
+    }
+
+    /// Counts an event that is in the file.
+    pub(crate) fn count_event(&mut self, timestamp: i64) {
+        self.summary.events += 1;
+        self.summary.min_timestamp = self.summary.min_timestamp.min(timestamp);
+        self.summary.max_timestamp = self.summary.max_timestamp.max(timestamp);
+    }
+
+    /// Returns the ledger's entry for what arrived at an instant.
+    pub(crate) fn ledger(&mut self, instant: i64, application: ApplicationId) -> &mut LedgerEntry {
+        self.ledger_of_hour(hour_of(instant), application)
+    }
+
+    /// Returns the ledger's entry of an hour.
+    pub(crate) fn ledger_of_hour(
+        &mut self,
+        hour: u32,
+        application: ApplicationId,
+    ) -> &mut LedgerEntry {
+        self.ledger
+            .entry((hour, application))
+            .or_insert(LedgerEntry {
+                hour,
+                application,
+                ..LedgerEntry::default()
+            })
+    }
+
+    /// Writes the footer, syncs, gives the file its name, syncs that, and opens it. Nothing refers to it yet.
+    pub(crate) fn finish(mut self) -> Result<SealedFile, SealError> {
+        self.write_pending()?;
+        self.summary.blocks_end = self.position;
+        self.footer.sessions.sort_unstable();
+        self.footer.ids.sort_unstable();
+        self.footer.ledger = self.ledger.into_values().collect();
+        let bytes = self.footer.encode(&self.summary, self.header.salt);
+        self.file.write_at(&bytes, self.position)?;
+        self.file.sync()?;
+        let name = SealedName {
+            base: self.header.base,
+            end: self.header.end,
+            generation: self.header.generation,
+        };
+        let storage = self.shared.storage.as_ref();
+        storage.rename(SEALING, &name.to_string())?;
+        storage.sync_names()?;
+        Ok(SealedFile::open(storage, &name, self.shared.sealed.clone())?)
+    }
+}
+
+/// Why a file was not sealed or rewritten. What was there before still is.
+#[derive(Debug, thiserror::Error)]
+pub enum SealError {
+    /// The system refused a file operation.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// What was to be rewritten cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+}
+
+/// Rewrites a closed segment as a sealed file and takes the segment away.
+pub(crate) fn seal(shared: &Shared, segment: &Segment) -> Result<(), SealError> {
+    let _alone = shared
+        .maintenance
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner);
+    let closed = segment.closed().expect("only closed segments are sealed");
+    let file = write(shared, segment, closed)?;
+    shared.files.replace(shared.storage.as_ref(), file)?;
+    Ok(())
+}
+
+fn write(shared: &Shared, segment: &Segment, closed: &Closed) -> Result<SealedFile, SealError> {
+    let summary = &closed.summary;
+    let name = SealedName {
+        base: summary.base,
+        end: summary.end,
+        generation: 0,
+    };
+    let mut writer = SealedWriter::begin(shared, name)?;
+    let mut builder = BlockBuilder::new(summary.base)?;
+    let mut walk = Walk::new(segment)?;
+    while walk.next_offset < summary.end {
+        let position = walk.position;
+        let (header, body) = match walk.step()? {
+            Step::Frame(header, body) => (header, body),
+            Step::End => {
+                let what = "zeros within a closed segment";
+                return Err(damaged(segment, position, summary.end, what));
+            }
+            Step::Broken(what) => return Err(damaged(segment, position, summary.end, &what)),
+        };
+        let table =
+            Table::of(&header, body, segment.header.salt).expect("the walk checked the table");
+        if header.count == 0 {
+            continue;
+        }
+        if writer.summary.first_received_at == 0 {
+            writer.summary.first_received_at = header.appended_at;
+        }
+        writer.summary.last_received_at = header.appended_at;
+        builder.begin_frame(FramePart {
+            count: 0,
+            duplicates: header.duplicates,
+            rejected: header.rejected,
+            goes_on: false,
+            appended_at: header.appended_at,
+        });
+        let mut counted = false;
+        for (offset, range) in (header.first_offset..).zip(table.ranges()) {
+            let record = &body[range];
+            builder.push(record);
+            match payload::event_head(record) {
+                Some(event) => {
+                    writer.count_event(event.timestamp);
+                    let entry = writer.ledger(header.appended_at, event.application);
+                    entry.stored += 1;
+                    entry.bytes += record.len() as u64;
+                    // A frame is one request of one application.
+                    if !std::mem::replace(&mut counted, true) {
+                        entry.duplicates += u64::from(header.duplicates);
+                        entry.rejected += u64::from(header.rejected);
+                    }
+                }
+                None => writer.footer.controls.push(offset),
+            }
+            if builder.is_full() {
+                let goes_on = offset + 1 < header.end_offset();
+                writer.push_encoded(&builder.finish(writer.header.salt, goes_on)?, None)?;
+            }
+        }
+    }
+    if !builder.is_empty() {
+        writer.push_encoded(&builder.finish(writer.header.salt, false)?, None)?;
+    }
+    let keys = Keys::of(shared.store);
+    writer.footer.sessions = closed
+        .entries
+        .first_seen()
+        .map(|(session, application)| SessionEntry {
+            key: keys.session(session),
+            application,
+        })
+        .collect();
+    writer.footer.ids = closed
+        .entries
+        .ids()
+        .map(|(application, id, offset)| {
+            IdEntry::new(keys.id_print(application, id), offset - summary.base)
+        })
+        .collect();
+    let root = Seal::root_of(writer.footer.blocks.iter().map(|block| &block.hash));
+    writer.footer.seals = vec![Seal {
+        first: summary.base,
+        end: summary.end,
+        root,
+        previous: shared.last_seal()?,
+    }];
+    writer.finish()
+}
+
+fn damaged(segment: &Segment, position: u64, end: Offset, what: &str) -> SealError {
+    let damage = segment.damage(position, segment.header.base, what);
+    SealError::Read(ReadError::Damaged(crate::error::Damage {
+        last_offset: end.checked_sub(1),
+        ..damage
+    }))
+}
