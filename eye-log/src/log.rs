@@ -2,6 +2,7 @@
 
 use std::fs::{File, TryLockError};
 use std::io::{Read as _, Seek as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
@@ -17,7 +18,7 @@ use crate::reader::Reader;
 use crate::recovery::{self, OpenReport};
 use crate::registry::{Actor, Change, Changed, Registry};
 use crate::segment::Segment;
-use crate::storage::{Disk, Storage, StorageFile};
+use crate::storage::{Disk, PRIVATE_FILE, Storage, StorageFile, make_private_folder};
 use crate::writer::{Queue, Refused, Request, Writer, start_sealer};
 
 /// The file whose lock says that a process has the folder.
@@ -87,7 +88,7 @@ impl Log {
                 source,
             }
         };
-        std::fs::create_dir_all(folder).map_err(io("making"))?;
+        make_private_folder(folder).map_err(io("making"))?;
         if let Some(parent) = folder
             .parent()
             .filter(|parent| !parent.as_os_str().is_empty())
@@ -367,6 +368,7 @@ fn lock(folder: &Path) -> Result<File, OpenError> {
         .write(true)
         .create(true)
         .truncate(false)
+        .mode(PRIVATE_FILE)
         .open(&path)
         .map_err(io("opening"))?;
     match file.try_lock() {

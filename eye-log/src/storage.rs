@@ -6,7 +6,8 @@ use std::fmt::Debug;
 use std::io;
 use std::sync::Arc;
 
-pub use disk::Disk;
+pub(crate) use disk::PRIVATE_FILE;
+pub use disk::{Disk, make_private_folder};
 
 /// A folder of files.
 pub trait Storage: Send + Sync + Debug + 'static {

@@ -24,6 +24,7 @@ use std::path::PathBuf;
 
 use axum::Router;
 use eye_index::{Index, IndexConfig, IndexError};
+use eye_log::storage::make_private_folder;
 use eye_log::{Log, LogConfig, OpenError};
 use tokio::net::TcpListener;
 
@@ -87,7 +88,7 @@ pub async fn open(settings: &Settings) -> Result<App, StartError> {
             folder: settings.data.clone(),
             source,
         };
-        std::fs::create_dir_all(&settings.data).map_err(folder)?;
+        make_private_folder(&settings.data).map_err(folder)?;
         let (log, report) = {
             let segment_max_bytes = u64::try_from(settings.segment_max_bytes).unwrap_or(u64::MAX);
             let config = LogConfig {
