@@ -9,6 +9,7 @@
 mod admission;
 mod appender;
 pub mod config;
+mod disk_floor;
 pub mod error;
 pub mod event;
 pub mod format;

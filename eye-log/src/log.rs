@@ -12,6 +12,7 @@ use uuid::Uuid;
 use crate::admission::{Batch, Receipt};
 use crate::appender::{Appender, begin_segment};
 use crate::config::LogConfig;
+use crate::disk_floor::DiskFloor;
 use crate::error::{AppendError, ChangeError, OpenError, QueueFull};
 use crate::offset::DurableEnd;
 use crate::reader::Reader;
@@ -35,6 +36,7 @@ pub(crate) struct Shared {
     pub(crate) store: Uuid,
     pub(crate) storage: Arc<dyn Storage>,
     pub(crate) durable: DurableEnd,
+    pub(crate) floor: DiskFloor,
     segments: RwLock<Vec<Arc<Segment>>>,
     registry: RwLock<Arc<Registry>>,
     health: Mutex<LogHealth>,
@@ -48,7 +50,8 @@ pub enum LogHealth {
     Ok,
     /// A write or sync failed; nothing is stored until a restart.
     Poisoned(String),
-    /// There was no room at the last append; the next one may find some.
+    /// The disk has less room than the reserve, or there was none at the last append. Appends are stored again as soon
+    /// as there is more.
     DiskFull,
 }
 
@@ -135,6 +138,7 @@ impl Log {
             store,
             storage,
             durable: DurableEnd::new(found.report.end),
+            floor: DiskFloor::new(config.disk_reserve),
             segments: RwLock::new(found.segments),
             registry: RwLock::new(Arc::new(found.registry.clone())),
             health: Mutex::new(LogHealth::Ok),
@@ -211,14 +215,18 @@ impl Log {
             .clone()
     }
 
-    /// Returns how the log is.
+    /// Returns how the log is. May ask the file system for its free room, every 500 ms at most.
     pub fn health(&self) -> LogHealth {
-        self.inner
-            .shared
+        let shared = &self.inner.shared;
+        let noted = shared
             .health
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+            .clone();
+        if noted == LogHealth::Ok && shared.floor.is_reached(shared.storage.as_ref()) {
+            return LogHealth::DiskFull;
+        }
+        noted
     }
 
     /// Queues a batch. `reply` runs on the writer's thread once what was accepted is on the disk, or with the reason
@@ -847,6 +855,9 @@ mod tests {
         }
         fn sync_names(&self) -> std::io::Result<()> {
             self.disk.sync_names()
+        }
+        fn free_bytes(&self) -> std::io::Result<u64> {
+            self.disk.free_bytes()
         }
     }
 

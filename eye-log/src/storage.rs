@@ -23,6 +23,8 @@ pub trait Storage: Send + Sync + Debug + 'static {
     fn remove(&self, name: &str) -> io::Result<()>;
     /// Syncs the folder itself: which names there are.
     fn sync_names(&self) -> io::Result<()>;
+    /// Returns how many bytes the file system still has for whoever is not root.
+    fn free_bytes(&self) -> io::Result<u64>;
 }
 
 /// An open file, read and written at positions.

@@ -93,6 +93,7 @@ pub async fn open(settings: &Settings) -> Result<App, StartError> {
             let segment_max_bytes = u64::try_from(settings.segment_max_bytes).unwrap_or(u64::MAX);
             let config = LogConfig {
                 segment_max_bytes,
+                disk_reserve: u64::try_from(settings.disk_reserve).unwrap_or(u64::MAX),
                 ..LogConfig::default()
             };
             Log::open(&settings.data.join("log"), config)?

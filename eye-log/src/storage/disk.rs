@@ -83,6 +83,11 @@ impl Storage for Disk {
     fn sync_names(&self) -> io::Result<()> {
         File::open(&self.folder)?.sync_all()
     }
+
+    fn free_bytes(&self) -> io::Result<u64> {
+        let facts = rustix::fs::statvfs(&self.folder)?;
+        Ok(facts.f_bavail.saturating_mul(facts.f_frsize))
+    }
 }
 
 impl StorageFile for File {

@@ -43,7 +43,8 @@ pub(crate) fn condition(state: &AppState) -> (bool, &'static str, String) {
         LogHealth::DiskFull => (
             true,
             "disk_full",
-            "There is no room on the disk. Sending resumes by itself; reading goes on.".to_owned(),
+            "The disk has less room than `disk_reserve` keeps. Make room and sending resumes by itself; reading goes on."
+                .to_owned(),
         ),
         LogHealth::Ok if state.is_stopping() => {
             (false, "recovering", "The service is stopping.".to_owned())
