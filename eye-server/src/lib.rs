@@ -21,11 +21,12 @@ mod wire;
 use std::future::Future;
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use axum::Router;
 use eye_index::{Index, IndexConfig, IndexError};
 use eye_log::storage::make_private_folder;
-use eye_log::{Log, LogConfig, OpenError};
+use eye_log::{Log, LogConfig, LogHealth, OpenError};
 use tokio::net::TcpListener;
 
 pub use crate::config::Settings;
@@ -68,10 +69,23 @@ pub enum StartError {
     /// A first admin token could not be made.
     #[error("making the first admin token: {0}")]
     AdminToken(String),
+    /// A write or sync of the log failed while serving. Nothing was taken since; what was acknowledged before stays so.
+    #[error(
+        "the log stopped after a failed write: {0}. What was acknowledged is kept. Look at the disk, then start again: \
+         the start reads what the disk really holds"
+    )]
+    Poisoned(String),
     /// A thread that opened the store died; its message is in the log.
     #[error("opening the store stopped on a mistake of this service")]
     Broken,
 }
+
+/// How often a serving process looks whether its log still takes events.
+const HEALTH_INTERVAL: Duration = Duration::from_millis(100);
+/// How long a service whose log has stopped still says so, to whoever asks for its health.
+const SAY_SO: Duration = Duration::from_millis(500);
+/// What requests, and then the index, get of a service whose log has stopped: whoever restarts it waits for that.
+const STOPPED_LOG_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Holds an open store, ready to be asked in process or to be served.
 #[derive(Clone)]
@@ -126,7 +140,7 @@ impl App {
 
     /// Serves until SIGTERM or Ctrl-C, then answers what was accepted, syncs and closes, within `shutdown_timeout`.
     /// A second signal ends the process at once. Prints where it listens and, in a new store, the admin token and
-    /// what to try first.
+    /// what to try first. Ends with [`StartError::Poisoned`] soon after a write or sync of the log has failed.
     pub async fn serve(self) -> Result<(), StartError> {
         let mut signals = Signals::new().map_err(StartError::Signals)?;
         let listen = &self.state.settings().listen;
@@ -172,14 +186,24 @@ impl App {
         connections.accept_tcp(listener, self.router());
         welcome.print(address);
 
-        stop.await;
+        let stopped_log = tokio::select! {
+            () = stop => None,
+            cause = self.log_stops() => Some(cause),
+        };
+        // What hangs must not keep the store from being closed well.
+        let (answering, closing) = if stopped_log.is_some() {
+            // Every waiter has its answer by now. A process that is gone is noticed and restarted; one that can only say
+            // no is not.
+            tokio::time::sleep(SAY_SO).await;
+            (STOPPED_LOG_TIMEOUT, STOPPED_LOG_TIMEOUT)
+        } else {
+            (
+                settings.shutdown_timeout * 3 / 4,
+                settings.shutdown_timeout / 4,
+            )
+        };
         self.state.set_stopping();
         drop(socket);
-        // What hangs must not keep the store from being closed well.
-        let (answering, closing) = (
-            settings.shutdown_timeout * 3 / 4,
-            settings.shutdown_timeout / 4,
-        );
         if tokio::time::timeout(answering, connections.finish())
             .await
             .is_err()
@@ -193,7 +217,25 @@ impl App {
                 "stopped before the index was closed; it is checked at the next start"
             );
         }
-        Ok(())
+        stopped_log.map_or(Ok(()), |cause| Err(StartError::Poisoned(cause)))
+    }
+
+    /// Returns why the log takes nothing until a restart, if so.
+    pub fn stopped_log(&self) -> Option<String> {
+        match self.state.log().health() {
+            LogHealth::Poisoned(cause) => Some(cause),
+            LogHealth::Ok | LogHealth::DiskFull => None,
+        }
+    }
+
+    /// Waits until a write or sync of the log has failed; returns the cause.
+    async fn log_stops(&self) -> String {
+        loop {
+            if let Some(cause) = self.stopped_log() {
+                return cause;
+            }
+            tokio::time::sleep(HEALTH_INTERVAL).await;
+        }
     }
 
     /// Serves on a listener, for ever, a service whose `POST /events` stores nothing: the same routes, the same parse of

@@ -7,6 +7,8 @@
 
 /// Names are unique, tokens are shown once, a disabled application is locked out and loses nothing.
 mod applications;
+/// What an operator is told, and what goes on, when the disk is full or fails.
+mod disk_trouble;
 /// JSON's corners: what must be taken and come back as it was, what must be refused without harm.
 mod edge_cases;
 /// The server says who you are, what the limits are and how it feels, and stops without losing an answer.

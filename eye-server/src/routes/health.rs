@@ -38,7 +38,7 @@ pub(crate) fn condition(state: &AppState) -> (bool, &'static str, String) {
         LogHealth::Poisoned(cause) => (
             false,
             "poisoned",
-            format!("A write failed: {cause}. Nothing is taken until a restart; reading goes on."),
+            format!("A write failed: {cause}. Nothing is taken until a restart, and the service is about to stop for one."),
         ),
         LogHealth::DiskFull => (
             true,

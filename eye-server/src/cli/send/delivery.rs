@@ -133,6 +133,11 @@ impl Delivery<'_> {
                         Judgement::TooLarge(problem) => return Ok(Delivered::TooLarge(problem)),
                         Judgement::Refused(error) => return Err(Undelivered::Failed(error)),
                         Judgement::Wait { wait, reason } => {
+                            if let Some(cause) = self.client.stopped_log() {
+                                return Err(Undelivered::Failed(ClientError::Folder(format!(
+                                    "the log stopped after a failed write: {cause}"
+                                ))));
+                            }
                             if !self.patience.retry
                                 || begun.elapsed() + wait > self.patience.without_progress
                             {
