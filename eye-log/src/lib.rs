@@ -17,6 +17,7 @@ pub mod ids;
 pub mod json;
 mod log;
 pub mod offset;
+mod read_only;
 mod reader;
 pub mod record;
 mod recovery;
@@ -34,6 +35,7 @@ pub use event::{Event, EventDraft, EventRules, InvalidCode, InvalidEvent};
 pub use ids::{offset_of_server_made_id, server_made_id};
 pub use log::{Log, LogHealth};
 pub use offset::{DurableEnd, Offset};
+pub use read_only::ReadOnly;
 pub use reader::{Lookup, Reader, Scan, StoredEvent};
 pub use recovery::OpenReport;
 pub use registry::{

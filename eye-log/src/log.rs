@@ -113,7 +113,7 @@ impl Log {
         Self::open_storage(storage, Path::new(""), config, None)
     }
 
-    fn open_storage(
+    pub(crate) fn open_storage(
         storage: Arc<dyn Storage>,
         folder: &Path,
         config: LogConfig,

@@ -1,6 +1,7 @@
 //! The few file operations the log needs, so that tests can put a disk behind it that loses power, tears and fills up.
 
 mod disk;
+pub(crate) mod overlay;
 
 use std::fmt::Debug;
 use std::io;
