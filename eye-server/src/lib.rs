@@ -30,6 +30,7 @@ use eye_log::{Log, LogConfig, LogHealth, OpenError};
 use tokio::net::TcpListener;
 
 pub use crate::config::Settings;
+pub use crate::parameters::instant;
 use crate::serve::{Connections, Socket};
 use crate::shutdown::Signals;
 use crate::state::AppState;

@@ -9,6 +9,8 @@
 mod applications;
 /// What an operator is told, and what goes on, when the disk is full or fails.
 mod disk_trouble;
+/// `eye log dump` shows every record, of a copy and beside a running server, and writes nothing.
+mod dumping;
 /// JSON's corners: what must be taken and come back as it was, what must be refused without harm.
 mod edge_cases;
 /// The server says who you are, what the limits are and how it feels, and stops without losing an answer.

@@ -228,19 +228,12 @@ mod tests {
         assert_eq!(read_vec(file.as_ref(), 0, 11).unwrap(), b"01234567x\0\0");
         assert!(read_vec(file.as_ref(), 0, 12).is_err());
         overlay.rename("a", "b").unwrap();
-        overlay
-            .create("c")
-            .unwrap()
-            .write_at(&[0; 100], 0)
-            .unwrap();
+        overlay.create("c").unwrap().write_at(&[0; 100], 0).unwrap();
         assert_eq!(overlay.open("c").unwrap().size().unwrap(), 100);
         overlay.remove("c").unwrap();
         assert_eq!(overlay.list().unwrap(), ["b"]);
         assert!(overlay.open("a").is_err());
-        assert_eq!(
-            std::fs::read(temp.path().join("a")).unwrap(),
-            b"0123456789"
-        );
+        assert_eq!(std::fs::read(temp.path().join("a")).unwrap(), b"0123456789");
         assert_eq!(std::fs::read_dir(temp.path()).unwrap().count(), 1);
     }
 

@@ -1,5 +1,8 @@
 //! `eye log`: the log's files, read without locking, changing or serving anything.
 
+mod dump;
+pub(crate) mod records;
+
 use super::{
     Common, Failure, Outcome, figures, note, print,
     progress::Progress,
@@ -9,7 +12,10 @@ use crate::client::{MissingFolder, require_folder};
 use chrono::{DateTime, SecondsFormat};
 use eye_log::verify::{LogStats, SegmentStats, VerifyReport, stats, verify};
 use serde_json::{Value, json};
-use std::{io, path::Path};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 /// Look at the log's files: works beside a running server and on a copy, and writes nothing
 #[derive(Debug, clap::Subcommand)]
@@ -21,22 +27,17 @@ pub(crate) enum LogCommand {
     Verify,
     /// Segments, events, bytes and time ranges
     Stats,
+    Dump(dump::DumpArgs),
 }
 
 pub(crate) fn run(command: &LogCommand, common: &Common) -> Result<Outcome, Failure> {
     let name = match command {
         LogCommand::Verify => "log verify",
         LogCommand::Stats => "log stats",
+        LogCommand::Dump(_) => "log dump",
     };
     common.folder_only(name)?;
-    require_folder(&common.data, MissingFolder::Refuse)?;
-    let folder = common.data.join("log");
-    if !folder.is_dir() {
-        return Err(Failure::Failed(format!(
-            "{} holds no log: there is no folder log in it",
-            common.data.display()
-        )));
-    }
+    let folder = log_folder(common)?;
     let unread =
         |error: io::Error| Failure::Failed(format!("cannot read {}: {error}", folder.display()));
     match command {
@@ -62,7 +63,21 @@ pub(crate) fn run(command: &LogCommand, common: &Common) -> Result<Outcome, Fail
             }
             Ok(Outcome::Done)
         }
+        LogCommand::Dump(args) => dump::run(args, &folder),
     }
+}
+
+/// Returns the folder of the log's files, which must be there.
+pub(crate) fn log_folder(common: &Common) -> Result<PathBuf, Failure> {
+    require_folder(&common.data, MissingFolder::Refuse)?;
+    let folder = common.data.join("log");
+    if folder.is_dir() {
+        return Ok(folder);
+    }
+    Err(Failure::Failed(format!(
+        "{} holds no log: there is no folder log in it",
+        common.data.display()
+    )))
 }
 
 fn verified_json(report: &VerifyReport) -> Value {
