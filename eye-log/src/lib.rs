@@ -8,6 +8,7 @@
 
 mod admission;
 mod appender;
+pub mod backup;
 pub mod config;
 mod disk_floor;
 pub mod error;

@@ -360,7 +360,7 @@ impl Shared {
 }
 
 /// Locks the folder, and writes this process into the lock file for whoever comes second.
-fn lock(folder: &Path) -> Result<File, OpenError> {
+pub(crate) fn lock(folder: &Path) -> Result<File, OpenError> {
     let path = folder.join(LOCK_FILE);
     let io = |doing| {
         let path = path.clone();

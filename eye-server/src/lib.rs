@@ -20,13 +20,13 @@ mod wire;
 
 use std::future::Future;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use axum::Router;
 use eye_index::{Index, IndexConfig, IndexError};
 use eye_log::storage::make_private_folder;
-use eye_log::{Log, LogConfig, LogHealth, OpenError};
+use eye_log::{Log, LogConfig, LogHealth, Offset, OpenError};
 use tokio::net::TcpListener;
 
 pub use crate::config::Settings;
@@ -40,8 +40,8 @@ pub use crate::wire::on_one_line;
 /// Says why a service could not be started or could not go on.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The data folder cannot be made.
-    #[error("making the data folder {folder}: {source}", folder = folder.display())]
+    /// The data folder, or the index's within it, cannot be made or emptied.
+    #[error("making the folder {folder}: {source}", folder = folder.display())]
     Folder {
         /// The folder.
         folder: PathBuf,
@@ -81,6 +81,17 @@ pub enum StartError {
     Broken,
 }
 
+/// How far the index is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IndexProgress {
+    /// One past the last record that can be found.
+    pub through: Offset,
+    /// One past the last record of the log.
+    pub end: Offset,
+    /// What keeps the indexer from going on.
+    pub trouble: Option<String>,
+}
+
 /// How often a serving process looks whether its log still takes events.
 const HEALTH_INTERVAL: Duration = Duration::from_millis(100);
 /// How long a service whose log has stopped still says so, to whoever asks for its health.
@@ -97,6 +108,24 @@ pub struct App {
 /// Opens `DATA/log` and `DATA/index`, making what is missing. Nothing listens yet. The log's lock keeps other
 /// processes out until [`App::close`].
 pub async fn open(settings: &Settings) -> Result<App, StartError> {
+    open_after(settings, |_| Ok(())).await
+}
+
+/// Opens as [`open`] does, with an index that is made anew from the whole log. That goes on after this returns; see
+/// [`App::index_progress`].
+pub async fn open_with_new_index(settings: &Settings) -> Result<App, StartError> {
+    open_after(settings, |index| match std::fs::remove_dir_all(index) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    })
+    .await
+}
+
+/// Opens the log, whose lock keeps other processes away from the index too, then does `first` to the index's folder.
+async fn open_after(
+    settings: &Settings,
+    first: impl FnOnce(&Path) -> io::Result<()> + Send + 'static,
+) -> Result<App, StartError> {
     let settings = settings.clone();
     let opening = tokio::task::spawn_blocking(move || {
         let folder = |source| StartError::Folder {
@@ -119,7 +148,12 @@ pub async fn open(settings: &Settings) -> Result<App, StartError> {
             nice,
             ..IndexConfig::default()
         };
-        let index = Index::open(&settings.data.join("index"), &log, config)?;
+        let folder = settings.data.join("index");
+        first(&folder).map_err(|source| StartError::Folder {
+            folder: folder.clone(),
+            source,
+        })?;
+        let index = Index::open(&folder, &log, config)?;
         Ok(App {
             state: AppState::new(settings, log, index),
         })
@@ -219,6 +253,15 @@ impl App {
             );
         }
         stopped_log.map_or(Ok(()), |cause| Err(StartError::Poisoned(cause)))
+    }
+
+    /// Returns how far the index is behind the log.
+    pub fn index_progress(&self) -> IndexProgress {
+        IndexProgress {
+            end: self.state.reader().durable_end(),
+            through: self.state.index().indexed_through(),
+            trouble: self.state.index().status().trouble,
+        }
     }
 
     /// Returns why the log takes nothing until a restart, if so.

@@ -298,6 +298,20 @@ impl Eye {
         run_eye(arguments)
     }
 
+    /// Runs `eye` as [`Eye::command`] does, with these variables in its environment.
+    pub fn command_with<S: Into<OsString>>(
+        &self,
+        variables: &[(&str, &str)],
+        arguments: impl IntoIterator<Item = S>,
+    ) -> Output {
+        clean_command()
+            .envs(variables.iter().copied())
+            .args(arguments.into_iter().map(Into::into))
+            .stdin(Stdio::null())
+            .output()
+            .expect("eye can be started")
+    }
+
     /// Returns what the server wrote to standard error so far.
     pub fn complaints(&self) -> String {
         self.running

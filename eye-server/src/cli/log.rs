@@ -6,6 +6,7 @@ pub(crate) mod records;
 use super::{
     Common, Failure, Outcome, figures, note, print,
     progress::Progress,
+    replay,
     table::{Align, Table},
 };
 use crate::client::{MissingFolder, require_folder};
@@ -17,7 +18,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Look at the log's files: works beside a running server and on a copy, and writes nothing
+/// Look at the log's files: works beside a running server and on a copy, and changes nothing there
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum LogCommand {
     /// Read every byte and check it; exit status 1 if anything is damaged
@@ -28,13 +29,15 @@ pub(crate) enum LogCommand {
     /// Segments, events, bytes and time ranges
     Stats,
     Dump(dump::DumpArgs),
+    Replay(replay::ReplayArgs),
 }
 
-pub(crate) fn run(command: &LogCommand, common: &Common) -> Result<Outcome, Failure> {
+pub(crate) async fn run(command: &LogCommand, common: &Common) -> Result<Outcome, Failure> {
     let name = match command {
         LogCommand::Verify => "log verify",
         LogCommand::Stats => "log stats",
         LogCommand::Dump(_) => "log dump",
+        LogCommand::Replay(_) => "log replay",
     };
     common.folder_only(name)?;
     let folder = log_folder(common)?;
@@ -64,6 +67,7 @@ pub(crate) fn run(command: &LogCommand, common: &Common) -> Result<Outcome, Fail
             Ok(Outcome::Done)
         }
         LogCommand::Dump(args) => dump::run(args, &folder),
+        LogCommand::Replay(args) => replay::run(args, common).await,
     }
 }
 

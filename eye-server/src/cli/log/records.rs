@@ -70,6 +70,11 @@ impl Records {
             .sum()
     }
 
+    /// Returns the first offset that is wanted; 0 if there is none.
+    pub(crate) fn first(&self) -> Offset {
+        self.wanted.first().map_or(0, |range| range.start)
+    }
+
     /// Returns one past the last record of the log.
     pub(crate) fn end(&self) -> Offset {
         self.log.reader().durable_end()
