@@ -17,6 +17,9 @@ pub struct LogConfig {
     pub group_max_bytes: usize,
     /// How long, by arrival, an id that a client made is remembered. Older repeats are stored anew.
     pub idempotency_window: Duration,
+    /// While the file system has less free than this, batches are refused with [`crate::AppendError::DiskFull`]. Bytes;
+    /// 0 keeps no reserve.
+    pub disk_reserve: u64,
 }
 
 impl Default for LogConfig {
@@ -27,6 +30,8 @@ impl Default for LogConfig {
             queue_max_requests: 100_000,
             group_max_bytes: 16 << 20,
             idempotency_window: Duration::from_secs(30 * 24 * 3600),
+            // The server sets its own; a log in memory or on a small test disk has none to spare.
+            disk_reserve: 0,
         }
     }
 }

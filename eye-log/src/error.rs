@@ -77,7 +77,7 @@ pub enum AppendError {
     /// A write or sync failed before. Nothing is accepted until a restart has read the disk itself.
     #[error("the log stopped after a failed write: {0}")]
     Poisoned(String),
-    /// There is no room for another segment. Sending works again as soon as there is.
+    /// The disk is full, or has less room than `LogConfig::disk_reserve`. Sending works again as soon as there is more.
     #[error("the disk is full")]
     DiskFull,
     /// The request holds more than one frame can.

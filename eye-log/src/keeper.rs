@@ -57,6 +57,12 @@ pub(crate) fn run(shared: &Shared, chores: &Receiver<Chore>, segment_max_bytes: 
             }
         }
     }
+    for segment in waiting {
+        if let Err(error) = sealing::seal(shared, &segment) {
+            tracing::warn!(segment = segment.name, %error, "cannot seal; the next start will try again");
+            break;
+        }
+    }
     // Closed: the log is synced to its end unless it was poisoned.
     if shared.poisoned().is_none() {
         note_durable(shared);

@@ -8,8 +8,10 @@
 
 mod admission;
 mod appender;
+pub mod backup;
 mod cache;
 pub mod config;
+mod disk_floor;
 mod erasures;
 pub mod error;
 pub mod event;
@@ -22,6 +24,7 @@ mod log;
 pub mod offset;
 mod pieces;
 mod ranges;
+mod read_only;
 mod reader;
 pub mod record;
 mod recovery;
@@ -45,6 +48,7 @@ pub use ids::{offset_of_server_made_id, server_made_id};
 pub use log::{Log, LogHealth};
 pub use offset::{DurableEnd, Offset};
 pub use ranges::OffsetRanges;
+pub use read_only::ReadOnly;
 pub use reader::{Lookup, Reader, Scan, StoredEvent};
 pub use record::Reason;
 pub use recovery::OpenReport;

@@ -3,7 +3,7 @@
 //! What must stay true: bytes below a point that any frame or the manifest says was durable are never cut. A frame
 //! carries the durable end as known when it was written, so what follows a hole tells whether it had been acknowledged.
 
-mod manifests;
+pub(crate) mod manifests;
 mod tail;
 
 use std::sync::Arc;
@@ -266,7 +266,7 @@ impl Recovered {
         let (bases, controls, file) = match opened {
             Ok(opened) => opened,
             Err(ReadError::Damaged(damage)) => {
-                tracing::error!(%damage, "a sealed file cannot be read; the rest serves on");
+                sealed.note(&damage);
                 self.pieces.push(Piece::Damaged(
                     entry.base..entry.end,
                     Arc::new(damage.clone()),

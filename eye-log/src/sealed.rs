@@ -4,7 +4,7 @@
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use uuid::Uuid;
 
@@ -30,12 +30,37 @@ const FILTERS_BYTES: u64 = 16 << 20;
 /// What a look-up in a table reads at once in the end.
 const WINDOW_BYTES: usize = 4096;
 
+/// What is said of a file that is not there.
+pub(crate) const MISSING: &str = "the file is missing";
+
 /// What all sealed files of a log share.
 #[derive(Debug, Default)]
 pub(crate) struct SealedShared {
     cache: Cache,
+    /// What was found damaged, until it is repaired.
+    damage: Mutex<Vec<Damage>>,
     filter_bytes: AtomicU64,
     next_number: AtomicU64,
+}
+
+/// How many damaged places are remembered.
+const DAMAGE_KEPT: usize = 1000;
+
+impl SealedShared {
+    /// Remembers damage; health shows it.
+    pub(crate) fn note(&self, damage: &Damage) {
+        let mut known = self.damage.lock().unwrap_or_else(PoisonError::into_inner);
+        if !known.contains(damage) && known.len() < DAMAGE_KEPT {
+            tracing::error!(%damage, "damage in the log");
+            known.push(damage.clone());
+        }
+    }
+
+    /// Returns what is known to be damaged.
+    pub(crate) fn damage(&self) -> Vec<Damage> {
+        let known = self.damage.lock().unwrap_or_else(PoisonError::into_inner);
+        known.clone()
+    }
 }
 
 /// An open sealed file.
@@ -98,7 +123,7 @@ impl SealedFile {
         let file = match storage.open(&text) {
             Ok(file) => file,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                return Err(damage(0, "the file is missing".to_owned()));
+                return Err(damage(0, MISSING.to_owned()));
             }
             Err(error) => return Err(io(error)),
         };
@@ -150,13 +175,23 @@ impl SealedFile {
         let entry = list
             .as_ref()
             .and_then(|list| list.iter().find(|entry| entry.first == first));
-        ReadError::Damaged(Damage {
+        self.damage_at(
+            entry.map_or(0, |entry| entry.position),
+            first..entry.map_or(self.header.end, BlockEntry::end),
+            what.into(),
+        )
+    }
+
+    fn damage_at(&self, position: u64, range: Range<Offset>, what: String) -> ReadError {
+        let damage = Damage {
             file: self.name.clone(),
-            position: entry.map_or(0, |entry| entry.position),
-            first_offset: first,
-            last_offset: Some(entry.map_or(self.header.end, BlockEntry::end) - 1),
-            what: what.into(),
-        })
+            position,
+            first_offset: range.start,
+            last_offset: range.end.checked_sub(1),
+            what,
+        };
+        self.shared.note(&damage);
+        ReadError::Damaged(damage)
     }
 
     fn read(&self, position: u64, length: usize) -> Result<Vec<u8>, ReadError> {
@@ -173,13 +208,8 @@ impl SealedFile {
         if self.trailer.holds(part, &bytes, self.header.salt) {
             return Ok(bytes);
         }
-        Err(ReadError::Damaged(Damage {
-            file: self.name.clone(),
-            position,
-            first_offset: self.header.base,
-            last_offset: self.header.end.checked_sub(1),
-            what: format!("the footer's {part} do not match their checksum"),
-        }))
+        let what = format!("the footer's {part} do not match their checksum");
+        Err(self.damage_at(position, self.range(), what))
     }
 
     fn entries<E>(
@@ -196,13 +226,7 @@ impl SealedFile {
         self.shared.cache.list(self.number, || {
             let bytes = self.part(Part::Blocks)?;
             BlockEntry::decode_all(&bytes, &self.trailer.summary).map_err(|what| {
-                ReadError::Damaged(Damage {
-                    file: self.name.clone(),
-                    position: self.trailer.place(Part::Blocks).0,
-                    first_offset: self.header.base,
-                    last_offset: self.header.end.checked_sub(1),
-                    what,
-                })
+                self.damage_at(self.trailer.place(Part::Blocks).0, self.range(), what)
             })
         })
     }
@@ -288,6 +312,13 @@ impl SealedFile {
     /// Returns the table of client-made ids.
     pub(crate) fn id_entries(&self) -> Result<Vec<IdEntry>, ReadError> {
         self.entries(Part::Ids, IdEntry::decode_all)
+    }
+
+    /// Reads the filters whole and checks them.
+    pub(crate) fn check_filters(&self) -> Result<(), ReadError> {
+        self.part(Part::SessionFilter)?;
+        self.part(Part::IdFilter)?;
+        Ok(())
     }
 
     /// Returns the seals of the segments that this file holds.

@@ -6,7 +6,8 @@ use std::fmt::Debug;
 use std::io;
 use std::sync::Arc;
 
-pub use disk::Disk;
+pub(crate) use disk::PRIVATE_FILE;
+pub use disk::{Disk, make_private_folder};
 
 /// A folder of files.
 pub trait Storage: Send + Sync + Debug + 'static {
@@ -26,6 +27,8 @@ pub trait Storage: Send + Sync + Debug + 'static {
     fn remove(&self, name: &str) -> io::Result<()>;
     /// Syncs the folder itself: which names there are.
     fn sync_names(&self) -> io::Result<()>;
+    /// Returns how many bytes the file system still has for whoever is not root.
+    fn free_bytes(&self) -> io::Result<u64>;
 }
 
 /// An open file, read and written at positions.

@@ -311,6 +311,13 @@ impl Writer {
         answers: &mut Answers,
         registry_changed: &mut bool,
     ) -> Result<Receipt, AppendError> {
+        if let Some(message) = self.shared.poisoned() {
+            return Err(AppendError::Poisoned(message));
+        }
+        let storage = self.shared.storage.as_ref();
+        if self.shared.floor.refuses(storage, batch.bytes()) {
+            return Err(AppendError::DiskFull);
+        }
         self.make_room(batch.len(), batch.bytes(), answers, registry_changed)?;
         let received_at = self.appender.arrival();
         let first = self.appender.next_offset();

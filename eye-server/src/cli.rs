@@ -3,10 +3,12 @@
 //! Answers go to standard output, everything said about the work (progress, hints, errors) to standard error.
 
 mod app;
+mod backup;
 mod caret;
 mod figures;
 mod log;
 mod progress;
+mod replay;
 mod search;
 mod send;
 mod serve;
@@ -36,6 +38,7 @@ Examples:
   eye search 'category:page AND data.ms>500'    the latest matching events
   eye search checkout --all | jq .data          every match as NDJSON
   eye log verify                                reads every byte of the log
+  eye backup /backup/eye                        a checked copy of the log, beside the running service
 
 Where a server runs on the folder, commands talk to it; where none runs, they work on the folder itself.
 Exit status: 0 done, 1 the answer is no, 2 wrong usage, 3 failed.";
@@ -92,6 +95,9 @@ enum Command {
     Search(search::SearchArgs),
     #[command(subcommand)]
     Log(log::LogCommand),
+    Replay(replay::ReplayArgs),
+    Backup(backup::BackupArgs),
+    Restore(backup::RestoreArgs),
 }
 
 /// Reads the command line; help, the version and wrong usage end the process here.
@@ -144,7 +150,10 @@ pub(crate) fn run(cli: Cli) -> ExitCode {
             Command::Token(command) => token::run(&command, &common).await,
             Command::Send(args) => send::run(&args, &common).await,
             Command::Search(args) => search::run(&args, &common).await,
-            Command::Log(command) => log::run(&command, &common),
+            Command::Log(command) => log::run(&command, &common).await,
+            Command::Replay(args) => replay::run(&args, &common).await,
+            Command::Backup(args) => backup::backup(&args, &common),
+            Command::Restore(args) => backup::restore(&args, &common),
         }
     });
     // A thread that waits for standard input would hold up the end for ever.

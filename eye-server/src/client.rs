@@ -118,6 +118,15 @@ impl Client {
         &self.place
     }
 
+    /// Returns why a folder opened in this process takes nothing more, if so. A server is asked, and may be restarted;
+    /// nobody restarts this process.
+    pub(crate) fn stopped_log(&self) -> Option<String> {
+        match &self.door {
+            Door::InProcess { app: Some(app), .. } => app.stopped_log(),
+            _ => None,
+        }
+    }
+
     /// Returns true if requests go out under a token rather than as the folder's owner.
     pub(crate) fn has_token(&self) -> bool {
         self.authorization.is_some()

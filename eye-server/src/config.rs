@@ -8,8 +8,21 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
+use crate::parameters::guess;
+
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
+/// A shorter admin token could be guessed, or is the placeholder of an example.
+const ADMIN_TOKEN_MIN_CHARS: usize = 20;
+/// The variables that are no entries of [`Settings::entries`].
+const OTHER_VARIABLES: [&str; 6] = [
+    "EYE_DATA",
+    "EYE_LISTEN",
+    "EYE_ADMIN_TOKEN",
+    "EYE_TOKEN",
+    "EYE_LOG",
+    "EYE_DEFAULT_TIMEZONE",
+];
 
 /// Holds the settings of one service; [`Settings::new`] gives the defaults.
 #[derive(Clone)]
@@ -48,6 +61,8 @@ pub struct Settings {
     pub max_index_lag: usize,
     /// When a segment of the log rolls, bytes of its file.
     pub segment_max_bytes: usize,
+    /// While the file system has less free than this, sending is answered with 507; bytes, 0 for no reserve.
+    pub disk_reserve: usize,
     /// The indexer's nice value, 0 to 19: how far it steps back behind sending and reading. 20: only when nothing
     /// else wants to run.
     pub indexer_nice: usize,
@@ -92,6 +107,7 @@ impl Settings {
             queries_max: 64,
             max_index_lag: 2_000_000,
             segment_max_bytes: 128 * MIB,
+            disk_reserve: 512 * MIB,
             indexer_nice: 5,
         }
     }
@@ -111,7 +127,16 @@ impl Settings {
             self.listen = listen.trim().to_owned();
         }
         if let Some(token) = variable("EYE_ADMIN_TOKEN") {
-            self.admin_token = Some(token.trim().to_owned());
+            let token = token.trim();
+            if token.chars().count() < ADMIN_TOKEN_MIN_CHARS {
+                // Its value stays out of the message, which ends up in logs.
+                return Err(format!(
+                    "EYE_ADMIN_TOKEN has {} characters; an admin token needs at least {ADMIN_TOKEN_MIN_CHARS} that nobody \
+                     can guess. Unset it, and a new store makes one and prints it",
+                    token.chars().count()
+                ));
+            }
+            self.admin_token = Some(token.to_owned());
         }
         if let Some(zone) = variable("EYE_DEFAULT_TIMEZONE") {
             self.default_timezone = timezone(&zone).ok_or_else(|| {
@@ -139,8 +164,33 @@ impl Settings {
         Ok(())
     }
 
+    /// Returns a warning for every variable among `names` that begins with `EYE_` and sets nothing, with the setting
+    /// that was probably meant.
+    pub fn unknown_variables(names: impl IntoIterator<Item = String>) -> Vec<String> {
+        let mut any = Self::new("");
+        let settings = any
+            .entries()
+            .map(|(name, _, _)| format!("EYE_{}", name.to_uppercase()));
+        let known: Vec<&str> = settings
+            .iter()
+            .map(String::as_str)
+            .chain(OTHER_VARIABLES)
+            .collect();
+        let unknown = names
+            .into_iter()
+            .filter(|name| name.starts_with("EYE_") && !known.contains(&name.as_str()));
+        unknown
+            .map(|name| {
+                format!(
+                    "{name} is no setting and does nothing.{}",
+                    guess(&name, &known)
+                )
+            })
+            .collect()
+    }
+
     /// Every number among the settings: its name, its unit, its place.
-    fn entries(&mut self) -> [(&'static str, &'static str, Slot<'_>); 14] {
+    fn entries(&mut self) -> [(&'static str, &'static str, Slot<'_>); 15] {
         [
             (
                 "event_max_bytes",
@@ -195,6 +245,7 @@ impl Settings {
                 "bytes",
                 Slot::Count(&mut self.segment_max_bytes),
             ),
+            ("disk_reserve", "bytes", Slot::Count(&mut self.disk_reserve)),
             (
                 "indexer_nice",
                 "nice value",
@@ -332,6 +383,24 @@ mod tests {
             with(&[("EYE_DEFAULT_TIMEZONE", "Berlin")])
                 .unwrap_err()
                 .contains("+02:00")
+        );
+    }
+
+    #[test]
+    fn an_admin_token_that_could_be_guessed_is_refused_and_not_repeated() {
+        let refused = with(&[("EYE_ADMIN_TOKEN", "change-me")]).unwrap_err();
+        assert!(refused.contains("at least 20"), "{refused}");
+        assert!(!refused.contains("change-me"), "{refused}");
+        assert!(with(&[("EYE_ADMIN_TOKEN", "eye_a_01234567890123")]).is_ok());
+    }
+
+    #[test]
+    fn a_mistyped_variable_is_noticed() {
+        let names = ["EYE_DISK_RESERV", "EYE_LISTEN", "EYE_READ_WAIT", "PATH"];
+        let warnings = Settings::unknown_variables(names.map(str::to_owned));
+        assert_eq!(
+            warnings,
+            ["EYE_DISK_RESERV is no setting and does nothing. Did you mean \"EYE_DISK_RESERVE\"?"]
         );
     }
 

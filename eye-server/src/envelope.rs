@@ -167,8 +167,15 @@ fn allow_origin(headers: &mut HeaderMap, origin: HeaderValue) {
     headers.append(header::VARY, HeaderValue::from_static("origin"));
 }
 
-/// Writes the body of an answer of 400 or more.
+/// Writes the body of an answer of 400 or more, unless it is a report (`/health/ready`) that has its own.
 fn write_problem(response: &mut Response, id: &RequestId) {
+    let is_report = response
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|media_type| media_type == "application/json");
+    if is_report && response.extensions().get::<Problem>().is_none() {
+        return;
+    }
     let problem = response
         .extensions_mut()
         .remove::<Problem>()

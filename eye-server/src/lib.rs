@@ -20,14 +20,17 @@ mod wire;
 
 use std::future::Future;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use axum::Router;
 use eye_index::{Index, IndexConfig, IndexError};
-use eye_log::{Log, LogConfig, OpenError};
+use eye_log::storage::make_private_folder;
+use eye_log::{Log, LogConfig, LogHealth, Offset, OpenError};
 use tokio::net::TcpListener;
 
 pub use crate::config::Settings;
+pub use crate::parameters::instant;
 use crate::serve::{Connections, Socket};
 use crate::shutdown::Signals;
 use crate::state::AppState;
@@ -37,8 +40,8 @@ pub use crate::wire::on_one_line;
 /// Says why a service could not be started or could not go on.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The data folder cannot be made.
-    #[error("making the data folder {folder}: {source}", folder = folder.display())]
+    /// The data folder, or the index's within it, cannot be made or emptied.
+    #[error("making the folder {folder}: {source}", folder = folder.display())]
     Folder {
         /// The folder.
         folder: PathBuf,
@@ -67,10 +70,34 @@ pub enum StartError {
     /// A first admin token could not be made.
     #[error("making the first admin token: {0}")]
     AdminToken(String),
+    /// A write or sync of the log failed while serving. Nothing was taken since; what was acknowledged before stays so.
+    #[error(
+        "the log stopped after a failed write: {0}. What was acknowledged is kept. Look at the disk, then start again: \
+         the start reads what the disk really holds"
+    )]
+    Poisoned(String),
     /// A thread that opened the store died; its message is in the log.
     #[error("opening the store stopped on a mistake of this service")]
     Broken,
 }
+
+/// How far the index is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IndexProgress {
+    /// One past the last record that can be found.
+    pub through: Offset,
+    /// One past the last record of the log.
+    pub end: Offset,
+    /// What keeps the indexer from going on.
+    pub trouble: Option<String>,
+}
+
+/// How often a serving process looks whether its log still takes events.
+const HEALTH_INTERVAL: Duration = Duration::from_millis(100);
+/// How long a service whose log has stopped still says so, to whoever asks for its health.
+const SAY_SO: Duration = Duration::from_millis(500);
+/// What requests, and then the index, get of a service whose log has stopped: whoever restarts it waits for that.
+const STOPPED_LOG_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Holds an open store, ready to be asked in process or to be served.
 #[derive(Clone)]
@@ -81,17 +108,36 @@ pub struct App {
 /// Opens `DATA/log` and `DATA/index`, making what is missing. Nothing listens yet. The log's lock keeps other
 /// processes out until [`App::close`].
 pub async fn open(settings: &Settings) -> Result<App, StartError> {
+    open_after(settings, |_| Ok(())).await
+}
+
+/// Opens as [`open`] does, with an index that is made anew from the whole log. That goes on after this returns; see
+/// [`App::index_progress`].
+pub async fn open_with_new_index(settings: &Settings) -> Result<App, StartError> {
+    open_after(settings, |index| match std::fs::remove_dir_all(index) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    })
+    .await
+}
+
+/// Opens the log, whose lock keeps other processes away from the index too, then does `first` to the index's folder.
+async fn open_after(
+    settings: &Settings,
+    first: impl FnOnce(&Path) -> io::Result<()> + Send + 'static,
+) -> Result<App, StartError> {
     let settings = settings.clone();
     let opening = tokio::task::spawn_blocking(move || {
         let folder = |source| StartError::Folder {
             folder: settings.data.clone(),
             source,
         };
-        std::fs::create_dir_all(&settings.data).map_err(folder)?;
+        make_private_folder(&settings.data).map_err(folder)?;
         let (log, report) = {
             let segment_max_bytes = u64::try_from(settings.segment_max_bytes).unwrap_or(u64::MAX);
             let config = LogConfig {
                 segment_max_bytes,
+                disk_reserve: u64::try_from(settings.disk_reserve).unwrap_or(u64::MAX),
                 ..LogConfig::default()
             };
             Log::open(&settings.data.join("log"), config)?
@@ -102,7 +148,12 @@ pub async fn open(settings: &Settings) -> Result<App, StartError> {
             nice,
             ..IndexConfig::default()
         };
-        let index = Index::open(&settings.data.join("index"), &log, config)?;
+        let folder = settings.data.join("index");
+        first(&folder).map_err(|source| StartError::Folder {
+            folder: folder.clone(),
+            source,
+        })?;
+        let index = Index::open(&folder, &log, config)?;
         Ok(App {
             state: AppState::new(settings, log, index),
         })
@@ -124,7 +175,7 @@ impl App {
 
     /// Serves until SIGTERM or Ctrl-C, then answers what was accepted, syncs and closes, within `shutdown_timeout`.
     /// A second signal ends the process at once. Prints where it listens and, in a new store, the admin token and
-    /// what to try first.
+    /// what to try first. Ends with [`StartError::Poisoned`] soon after a write or sync of the log has failed.
     pub async fn serve(self) -> Result<(), StartError> {
         let mut signals = Signals::new().map_err(StartError::Signals)?;
         let listen = &self.state.settings().listen;
@@ -170,14 +221,24 @@ impl App {
         connections.accept_tcp(listener, self.router());
         welcome.print(address);
 
-        stop.await;
+        let stopped_log = tokio::select! {
+            () = stop => None,
+            cause = self.log_stops() => Some(cause),
+        };
+        // What hangs must not keep the store from being closed well.
+        let (answering, closing) = if stopped_log.is_some() {
+            // Every waiter has its answer by now. A process that is gone is noticed and restarted; one that can only say
+            // no is not.
+            tokio::time::sleep(SAY_SO).await;
+            (STOPPED_LOG_TIMEOUT, STOPPED_LOG_TIMEOUT)
+        } else {
+            (
+                settings.shutdown_timeout * 3 / 4,
+                settings.shutdown_timeout / 4,
+            )
+        };
         self.state.set_stopping();
         drop(socket);
-        // What hangs must not keep the store from being closed well.
-        let (answering, closing) = (
-            settings.shutdown_timeout * 3 / 4,
-            settings.shutdown_timeout / 4,
-        );
         if tokio::time::timeout(answering, connections.finish())
             .await
             .is_err()
@@ -191,7 +252,34 @@ impl App {
                 "stopped before the index was closed; it is checked at the next start"
             );
         }
-        Ok(())
+        stopped_log.map_or(Ok(()), |cause| Err(StartError::Poisoned(cause)))
+    }
+
+    /// Returns how far the index is behind the log.
+    pub fn index_progress(&self) -> IndexProgress {
+        IndexProgress {
+            end: self.state.reader().durable_end(),
+            through: self.state.index().indexed_through(),
+            trouble: self.state.index().status().trouble,
+        }
+    }
+
+    /// Returns why the log takes nothing until a restart, if so.
+    pub fn stopped_log(&self) -> Option<String> {
+        match self.state.log().health() {
+            LogHealth::Poisoned(cause) => Some(cause),
+            LogHealth::Ok | LogHealth::DiskFull => None,
+        }
+    }
+
+    /// Waits until a write or sync of the log has failed; returns the cause.
+    async fn log_stops(&self) -> String {
+        loop {
+            if let Some(cause) = self.stopped_log() {
+                return cause;
+            }
+            tokio::time::sleep(HEALTH_INTERVAL).await;
+        }
     }
 
     /// Serves on a listener, for ever, a service whose `POST /events` stores nothing: the same routes, the same parse of

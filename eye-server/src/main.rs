@@ -3,6 +3,7 @@
 mod cli;
 mod client;
 
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 #[global_allocator]
@@ -15,6 +16,8 @@ fn main() -> ExitCode {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        // Colour codes are for eyes; in a file or a journal they are noise.
+        .with_ansi(std::io::stderr().is_terminal())
         .init();
     cli::run(cli)
 }

@@ -190,8 +190,9 @@ fn hex(byte: u8) -> Option<u8> {
         .and_then(|digit| u8::try_from(digit).ok())
 }
 
-/// Reads a time as a query may give it.
-fn instant(text: &str, now: i64, zone: i32) -> Option<i64> {
+/// Returns a time as a query or a command line may give it (RFC 3339, a date, `now-15m`), in unix microseconds. Times
+/// without an offset are taken as `zone`, seconds east of UTC.
+pub fn instant(text: &str, now: i64, zone: i32) -> Option<i64> {
     let text = text.trim();
     if let Some(rest) = text.strip_prefix("now") {
         if rest.is_empty() {

@@ -7,6 +7,12 @@
 
 /// Names are unique, tokens are shown once, a disabled application is locked out and loses nothing.
 mod applications;
+/// A backup taken under load holds everything acknowledged before it, and comes back; nothing is written over.
+mod backups;
+/// What an operator is told, and what goes on, when the disk is full or fails.
+mod disk_trouble;
+/// `eye log dump` shows every record, of a copy and beside a running server, and writes nothing.
+mod dumping;
 /// JSON's corners: what must be taken and come back as it was, what must be refused without harm.
 mod edge_cases;
 /// The server says who you are, what the limits are and how it feels, and stops without losing an answer.
@@ -17,6 +23,8 @@ mod reading;
 mod real_data;
 /// What was acknowledged survives kill -9, a torn tail and the loss of the index.
 mod recovery;
+/// `eye replay` drives a log through another service, to standard output, and into the index, and repeats harmlessly.
+mod replaying;
 /// A search finds what a plain scan finds, in every script, newest first.
 mod searching;
 /// Every way to send, every answer to it, and retries that change nothing.

@@ -298,6 +298,20 @@ impl Eye {
         run_eye(arguments)
     }
 
+    /// Runs `eye` as [`Eye::command`] does, with these variables in its environment.
+    pub fn command_with<S: Into<OsString>>(
+        &self,
+        variables: &[(&str, &str)],
+        arguments: impl IntoIterator<Item = S>,
+    ) -> Output {
+        clean_command()
+            .envs(variables.iter().copied())
+            .args(arguments.into_iter().map(Into::into))
+            .stdin(Stdio::null())
+            .output()
+            .expect("eye can be started")
+    }
+
     /// Returns what the server wrote to standard error so far.
     pub fn complaints(&self) -> String {
         self.running
@@ -346,6 +360,7 @@ pub struct Launch {
     listen: String,
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
+    largest_file: Option<u64>,
 }
 
 impl Default for Launch {
@@ -361,6 +376,7 @@ impl Launch {
             data: PathBuf::new(),
             listen: "127.0.0.1:0".into(),
             arguments: Vec::new(),
+            largest_file: None,
             environment: vec![
                 ("EYE_ADMIN_TOKEN".into(), ADMIN_TOKEN.into()),
                 // Tests run side by side on few cores: a read may have to wait longer than a user would like.
@@ -387,6 +403,13 @@ impl Launch {
     #[must_use]
     pub fn argument(mut self, argument: &str) -> Launch {
         self.arguments.push(argument.to_owned());
+        self
+    }
+
+    /// Lets no file of the server grow beyond so many bytes: a write beyond fails, and not as on a full disk (EFBIG).
+    #[must_use]
+    pub fn largest_file(mut self, bytes: u64) -> Launch {
+        self.largest_file = Some(bytes);
         self
     }
 
@@ -424,7 +447,19 @@ impl Launch {
     }
 
     fn command(&self) -> Command {
-        let mut command = clean_command();
+        let mut command = match self.largest_file {
+            None => clean_command(),
+            Some(bytes) => {
+                let mut shell = cleaned(Command::new("sh"));
+                // The signal that comes with such a failure would end the process; ignored, the write just fails.
+                let limited = format!(
+                    "trap '' XFSZ; ulimit -f {}; exec \"$0\" \"$@\"",
+                    bytes / 512
+                );
+                shell.args(["-c", &limited]).arg(binary::eye());
+                shell
+            }
+        };
         command
             .args(["serve", "--listen", &self.listen, "--data"])
             .arg(&self.data)
@@ -476,7 +511,10 @@ pub(crate) fn run_eye<S: Into<OsString>>(arguments: impl IntoIterator<Item = S>)
 
 /// `eye`, free of settings that the tester's own environment may hold.
 fn clean_command() -> Command {
-    let mut command = Command::new(binary::eye());
+    cleaned(Command::new(binary::eye()))
+}
+
+fn cleaned(mut command: Command) -> Command {
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("EYE_") {
             command.env_remove(name);

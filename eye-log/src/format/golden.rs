@@ -7,12 +7,9 @@
 
 use uuid::Uuid;
 
-use super::footer::{self, Summary};
 use super::frame::{self, FrameHeader};
 use super::segment_header::SegmentHeader;
 use super::{aligned, checksum, file_name, payload};
-use crate::admission::filter::Filter;
-use crate::admission::table::{IdEntry, SealedEntries};
 use crate::event::{EventDraft, EventRules};
 use crate::ids::{id_from_client_key, server_made_id};
 use crate::record::{ClientKey, EventRecord, RegistryRecord};
@@ -155,44 +152,6 @@ fn frames() -> (Vec<u8>, Vec<(u64, u64)>, u32) {
     (out, starts, previous)
 }
 
-fn footer() -> Vec<u8> {
-    let (frames, starts, last_frame) = frames();
-    let used = |offset| IdEntry {
-        offset,
-        content_hash: [0xa5; 16],
-    };
-    let application = ApplicationId(7);
-    let entries = SealedEntries::build(
-        [
-            (Uuid::from_u128(99), ApplicationId(1)),
-            (SESSION, application),
-        ]
-        .into_iter(),
-        [
-            (application, Uuid::from_u128(5), used(44)),
-            (
-                application,
-                id_from_client_key(application, "order-1"),
-                used(43),
-            ),
-            (ApplicationId(256), Uuid::from_u128(6), used(1)),
-        ]
-        .into_iter(),
-    );
-    let summary = Summary {
-        base: BASE,
-        end: 55,
-        frames_end: 4096 + frames.len() as u64,
-        events: 3,
-        first_received_at: ARRIVAL,
-        last_received_at: ARRIVAL,
-        min_timestamp: event().timestamp,
-        max_timestamp: event().timestamp,
-        last_frame,
-    };
-    footer::encode(&summary, &starts[..2], &[45, 46, 47], &entries, SALT)
-}
-
 #[test]
 fn the_bytes_of_version_1_never_change() {
     let written = [
@@ -200,7 +159,6 @@ fn the_bytes_of_version_1_never_change() {
         ("event records", hash(&events().concat())),
         ("registry records", hash(&registry_changes().concat())),
         ("frames", hash(&frames().0)),
-        ("footer", hash(&footer())),
     ];
     let pinned = [
         (
@@ -218,10 +176,6 @@ fn the_bytes_of_version_1_never_change() {
         (
             "frames",
             "715e50658c1a9e985b27c6c60fe906156ff90921732c679fde571765d686a519",
-        ),
-        (
-            "footer",
-            "0c90ca428cf203c2782225a6468b46c84284e147b970a710afdbf2bed886c476",
         ),
     ];
     assert_eq!(
@@ -267,25 +221,4 @@ fn the_examples_of_the_document_hold() {
         Uuid::from_bytes(content_hash).simple().to_string(),
         "1bfcd59785bdfb8a3a5cd81a0d6f8000"
     );
-}
-
-#[test]
-fn the_bits_of_a_filter_are_those_of_the_document() {
-    let entries = SealedEntries::build(
-        [(SESSION, ApplicationId(7))].into_iter(),
-        std::iter::empty(),
-    );
-    assert_eq!(entries.session_filter.bytes().len(), 8);
-    let bits_of = |key: u128| {
-        let mut filter = Filter::with_room(10);
-        filter.insert(key);
-        let bytes = filter.bytes().to_vec();
-        assert_eq!(bytes.len(), 16);
-        (0..128usize)
-            .filter(|bit| bytes[bit / 8] & 1 << (bit % 8) != 0)
-            .collect::<Vec<_>>()
-    };
-    assert_eq!(bits_of(SESSION.as_u128()), [89, 95, 102, 108, 115]);
-    let id_key = 0x358c_aff8_0c40_b2e8_29ff_34a2_6842_cd96;
-    assert_eq!(bits_of(id_key), [15, 36, 56, 76, 97]);
 }

@@ -31,7 +31,6 @@ pub struct Lookup {
 
 #[derive(Debug)]
 pub(super) struct FoundFrame {
-    pub(super) segment: Arc<Segment>,
     pub(super) position: u64,
     header: FrameHeader,
     table: Vec<u8>,
@@ -202,7 +201,6 @@ impl Lookup {
                     .bytes(segment, position + FRAME_HEADER_BYTES as u64, length)?
                     .to_vec();
                 return Ok(FoundFrame {
-                    segment: segment.clone(),
                     position,
                     header,
                     table,

@@ -1,29 +1,32 @@
 //! Reads the two copies of the manifest and decides which one counts.
 
+use std::sync::Arc;
+
 use crate::error::Damage;
 use crate::files::MANIFESTS;
 use crate::format::file_name;
-use crate::format::manifest::Manifest;
+use crate::format::manifest::{Manifest, ManifestEntry};
 use crate::recovery::Failed;
+use crate::sealed::{SealedFile, SealedShared};
 use crate::storage::{Storage, read_vec};
 
 /// No log has so many files that its manifest would be larger. Bytes.
 const MANIFEST_MAX_BYTES: u64 = 256 << 20;
 
 /// What the copies say.
-pub(super) struct Found {
-    pub(super) manifest: Manifest,
+pub(crate) struct Found {
+    pub(crate) manifest: Manifest,
     /// The copy to be overwritten first: not the one that counts.
-    pub(super) next: usize,
+    pub(crate) next: usize,
     /// Whether a copy is missing or unreadable.
-    pub(super) mend: bool,
+    pub(crate) mend: bool,
     /// Copies that are there and cannot be read.
-    pub(super) unreadable: Vec<String>,
+    pub(crate) unreadable: Vec<String>,
 }
 
 /// Reads the copies among `names`. A log without one is a new one, or one from before there were manifests; a log whose
 /// copies can both not be read is damaged, never new.
-pub(super) fn read(storage: &dyn Storage, names: &[String]) -> Result<Found, Failed> {
+pub(crate) fn read(storage: &dyn Storage, names: &[String]) -> Result<Found, Failed> {
     let mut best: Option<(usize, Manifest)> = None;
     let mut unreadable = Vec::new();
     let mut there = 0;
@@ -82,6 +85,39 @@ pub(super) fn read(storage: &dyn Storage, names: &[String]) -> Result<Found, Fai
         mend,
         unreadable,
     })
+}
+
+/// Puts together, from the names of the sealed files, what the manifest may have said: of files for the same range the
+/// latest generation, as far as they follow one another. For looking at a log whose manifest is lost, and for repair.
+pub(crate) fn guess(storage: &dyn Storage, names: &[String]) -> Manifest {
+    let mut sealed: Vec<_> = names
+        .iter()
+        .filter_map(|name| file_name::sealed_of(name))
+        .collect();
+    // At the same place the longest range, then the latest generation: merging and rewriting end with these.
+    sealed.sort_by_key(|name| (name.base, std::cmp::Reverse((name.end, name.generation))));
+    let mut manifest = Manifest::default();
+    let shared = Arc::new(SealedShared::default());
+    let mut expected = 0;
+    for name in sealed {
+        if name.base != expected {
+            continue;
+        }
+        let Ok(file) = SealedFile::open(storage, &name, shared.clone()) else {
+            continue;
+        };
+        manifest.store = file.header.store;
+        manifest.files.push(ManifestEntry {
+            base: name.base,
+            end: name.end,
+            file_bytes: file.file_bytes,
+            generation: name.generation,
+            trailer_checksum: file.trailer.checksum,
+        });
+        expected = name.end;
+    }
+    manifest.durable_end = expected;
+    manifest
 }
 
 fn read_copy(storage: &dyn Storage, name: &str) -> Result<Result<Manifest, String>, Failed> {

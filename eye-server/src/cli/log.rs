@@ -1,17 +1,24 @@
 //! `eye log`: the log's files, read without locking, changing or serving anything.
 
+mod dump;
+pub(crate) mod records;
+
 use super::{
     Common, Failure, Outcome, figures, note, print,
     progress::Progress,
+    replay,
     table::{Align, Table},
 };
 use crate::client::{MissingFolder, require_folder};
 use chrono::{DateTime, SecondsFormat};
 use eye_log::verify::{LogStats, SegmentStats, VerifyReport, stats, verify};
 use serde_json::{Value, json};
-use std::{io, path::Path};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
-/// Look at the log's files: works beside a running server and on a copy, and writes nothing
+/// Look at the log's files: works beside a running server and on a copy, and changes nothing there
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum LogCommand {
     /// Read every byte and check it; exit status 1 if anything is damaged
@@ -21,22 +28,19 @@ pub(crate) enum LogCommand {
     Verify,
     /// Segments, events, bytes and time ranges
     Stats,
+    Dump(dump::DumpArgs),
+    Replay(replay::ReplayArgs),
 }
 
-pub(crate) fn run(command: &LogCommand, common: &Common) -> Result<Outcome, Failure> {
+pub(crate) async fn run(command: &LogCommand, common: &Common) -> Result<Outcome, Failure> {
     let name = match command {
         LogCommand::Verify => "log verify",
         LogCommand::Stats => "log stats",
+        LogCommand::Dump(_) => "log dump",
+        LogCommand::Replay(_) => "log replay",
     };
     common.folder_only(name)?;
-    require_folder(&common.data, MissingFolder::Refuse)?;
-    let folder = common.data.join("log");
-    if !folder.is_dir() {
-        return Err(Failure::Failed(format!(
-            "{} holds no log: there is no folder log in it",
-            common.data.display()
-        )));
-    }
+    let folder = log_folder(common)?;
     let unread =
         |error: io::Error| Failure::Failed(format!("cannot read {}: {error}", folder.display()));
     match command {
@@ -62,7 +66,22 @@ pub(crate) fn run(command: &LogCommand, common: &Common) -> Result<Outcome, Fail
             }
             Ok(Outcome::Done)
         }
+        LogCommand::Dump(args) => dump::run(args, &folder),
+        LogCommand::Replay(args) => replay::run(args, common).await,
     }
+}
+
+/// Returns the folder of the log's files, which must be there.
+pub(crate) fn log_folder(common: &Common) -> Result<PathBuf, Failure> {
+    require_folder(&common.data, MissingFolder::Refuse)?;
+    let folder = common.data.join("log");
+    if folder.is_dir() {
+        return Ok(folder);
+    }
+    Err(Failure::Failed(format!(
+        "{} holds no log: there is no folder log in it",
+        common.data.display()
+    )))
 }
 
 fn verified_json(report: &VerifyReport) -> Value {

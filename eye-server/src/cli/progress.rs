@@ -21,7 +21,24 @@ pub(crate) struct Progress {
     last_told: Instant,
     /// Where this run began; what was done in an earlier one says nothing about the rate of this one.
     first_done: u64,
+    unit: Unit,
     line_is_open: bool,
+}
+
+/// Says what the work is measured in.
+#[derive(Debug, Clone, Copy)]
+enum Unit {
+    Bytes,
+    Things(&'static str),
+}
+
+impl Unit {
+    fn written(self, number: u64) -> String {
+        match self {
+            Unit::Bytes => figures::bytes(number),
+            Unit::Things(name) => format!("{} {name}", figures::count(number)),
+        }
+    }
 }
 
 impl Progress {
@@ -34,8 +51,16 @@ impl Progress {
             started: now,
             last_told: now,
             first_done,
+            unit: Unit::Bytes,
             line_is_open: false,
         }
+    }
+
+    /// Starts the clock for work that is measured in `things` rather than bytes.
+    pub(crate) fn counting(label: &str, things: &'static str) -> Self {
+        let mut progress = Progress::new(label, 0);
+        progress.unit = Unit::Things(things);
+        progress
     }
 
     /// Tells of `done` bytes out of `total` (if it is known) and of a number of things done in this run, now and then.
@@ -55,6 +80,7 @@ impl Progress {
             self.first_done,
             total,
             things,
+            self.unit,
             self.started.elapsed(),
         );
         if self.terminal {
@@ -96,6 +122,7 @@ fn line(
     first_done: u64,
     total: Option<u64>,
     things: Option<(u64, &str)>,
+    unit: Unit,
     elapsed: Duration,
 ) -> String {
     let rate = figures::per_second(done.saturating_sub(first_done), elapsed);
@@ -103,16 +130,16 @@ fn line(
     match total {
         Some(total) if total > 0 => {
             let percent = u128::from(done.min(total)) * 100 / u128::from(total);
-            parts.push(format!("{percent:>3} % of {}", figures::bytes(total)));
+            parts.push(format!("{percent:>3} % of {}", unit.written(total)));
         }
-        _ => parts.push(figures::bytes(done)),
+        _ => parts.push(unit.written(done)),
     }
     match things {
         Some((number, name)) => {
             let per_second = figures::count(figures::per_second(number, elapsed));
             parts.push(format!("{} {name}, {per_second}/s", figures::count(number)));
         }
-        None => parts.push(format!("{}/s", figures::bytes(rate))),
+        None => parts.push(format!("{}/s", unit.written(rate))),
     }
     if let Some(left) = total
         .map(|total| total.saturating_sub(done))
@@ -140,13 +167,27 @@ mod tests {
                 2_000_000,
                 Some(4_000_000),
                 Some((5_000, "events")),
+                Unit::Bytes,
                 ten_seconds
             ),
             "a.ndjson   75 % of 3.8 MiB  5,000 events, 500/s  10s left"
         );
         assert_eq!(
-            line("stdin", 2048, 0, None, None, Duration::from_secs(1)),
+            line(
+                "stdin",
+                2048,
+                0,
+                None,
+                None,
+                Unit::Bytes,
+                Duration::from_secs(1)
+            ),
             "stdin  2.0 KiB  2.0 KiB/s"
+        );
+        let records = Unit::Things("records");
+        assert_eq!(
+            line("dumping", 50, 0, Some(200), None, records, ten_seconds),
+            "dumping   25 % of 200 records  5 records/s  30s left"
         );
     }
 }

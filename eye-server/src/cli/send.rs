@@ -1,11 +1,11 @@
 //! `eye send`: events from NDJSON files or standard input into the log, in order, resumable.
 
-mod batch;
-mod delivery;
+pub(super) mod batch;
+pub(super) mod delivery;
 mod line_id;
-mod position;
+pub(super) mod position;
 mod source;
-mod summary;
+pub(super) mod summary;
 mod transfer;
 
 use super::{Common, Failure, Outcome, note, print};
@@ -79,11 +79,7 @@ pub(crate) async fn run(args: &SendArgs, common: &Common) -> Result<Outcome, Fai
         again: args.again,
         batch_lines: usize::try_from(args.batch).unwrap_or(usize::MAX),
         positions: position::folder(),
-        patience: Patience {
-            retry: args.retry,
-            without_progress: WITHOUT_PROGRESS,
-            without_connection: WITHOUT_CONNECTION,
-        },
+        patience: patience(args.retry),
     };
     let client = common.client(MissingFolder::Make).await?;
     let (stopper, stop) = watch::channel(false);
@@ -104,6 +100,15 @@ pub(crate) async fn run(args: &SendArgs, common: &Common) -> Result<Outcome, Fai
     } else {
         Outcome::Done
     })
+}
+
+/// Says how long a sender goes on trying.
+pub(super) fn patience(retry: bool) -> Patience {
+    Patience {
+        retry,
+        without_progress: WITHOUT_PROGRESS,
+        without_connection: WITHOUT_CONNECTION,
+    }
 }
 
 fn sources(files: &[PathBuf]) -> Result<Vec<Source>, Failure> {
@@ -171,7 +176,7 @@ impl Receiver {
 
 /// Gets `/me`; waits for a service that is only starting. One that does not know the path, or does not let this token
 /// ask, answers nothing.
-async fn who_am_i(client: &Client, patience: &Patience) -> Result<Value, Failure> {
+pub(super) async fn who_am_i(client: &Client, patience: &Patience) -> Result<Value, Failure> {
     let begun = Instant::now();
     loop {
         let problem = match client.get("/me").await {
@@ -190,7 +195,7 @@ async fn who_am_i(client: &Client, patience: &Patience) -> Result<Value, Failure
 }
 
 /// Asks to stop on the first Ctrl-C or SIGTERM, and stops at once on the second.
-async fn stop_on_signals(stopper: watch::Sender<bool>) {
+pub(super) async fn stop_on_signals(stopper: watch::Sender<bool>) {
     use tokio::signal::unix::{SignalKind, signal};
     let (Ok(mut interrupt), Ok(mut terminate)) = (
         signal(SignalKind::interrupt()),

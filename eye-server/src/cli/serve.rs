@@ -20,6 +20,10 @@ pub(crate) struct ServeArgs {
 
 pub(crate) async fn run(args: &ServeArgs, common: &Common) -> Result<Outcome, Failure> {
     common.folder_only("serve")?;
+    let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    for warning in eye_server::Settings::unknown_variables(names) {
+        tracing::warn!("{warning}");
+    }
     let mut settings = eye_server::Settings::load(&common.data).map_err(Failure::Failed)?;
     if let Some(listen) = args
         .listen

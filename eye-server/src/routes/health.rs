@@ -38,12 +38,13 @@ pub(crate) fn condition(state: &AppState) -> (bool, &'static str, String) {
         LogHealth::Poisoned(cause) => (
             false,
             "poisoned",
-            format!("A write failed: {cause}. Nothing is taken until a restart; reading goes on."),
+            format!("A write failed: {cause}. Nothing is taken until a restart, and the service is about to stop for one."),
         ),
         LogHealth::DiskFull => (
             true,
             "disk_full",
-            "There is no room on the disk. Sending resumes by itself; reading goes on.".to_owned(),
+            "The disk has less room than `disk_reserve` keeps. Make room and sending resumes by itself; reading goes on."
+                .to_owned(),
         ),
         LogHealth::Ok if state.is_stopping() => {
             (false, "recovering", "The service is stopping.".to_owned())

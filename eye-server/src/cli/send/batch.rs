@@ -19,24 +19,24 @@ const BODY_BYTES_MAX: usize = 4 << 20;
 
 /// Is a place between two lines of the content.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Place {
+pub(in crate::cli) struct Place {
     /// How many lines lie before it.
-    pub(super) line: u64,
+    pub(in crate::cli) line: u64,
     /// How many bytes lie before it.
-    pub(super) position: u64,
+    pub(in crate::cli) position: u64,
 }
 
 /// Holds the lines of one request, in their order.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Batch {
-    pub(super) body: Bytes,
+pub(in crate::cli) struct Batch {
+    pub(in crate::cli) body: Bytes,
     lines: Vec<Line>,
     /// Numbers of lines that were too long to be sent at all.
-    pub(super) too_long: Vec<u64>,
+    pub(in crate::cli) too_long: Vec<u64>,
     /// Whether each event carries an id, so that sending it twice is harmless.
-    pub(super) has_ids: bool,
+    pub(in crate::cli) has_ids: bool,
     /// Where the content goes on after this batch.
-    pub(super) end: Place,
+    pub(in crate::cli) end: Place,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -47,17 +47,17 @@ struct Line {
 
 impl Batch {
     /// Returns how many lines are sent.
-    pub(super) fn len(&self) -> usize {
+    pub(in crate::cli) fn len(&self) -> usize {
         self.lines.len()
     }
 
     /// Returns the number, in its file, of the line with an index in the request.
-    pub(super) fn line_number(&self, index: usize) -> Option<u64> {
+    pub(in crate::cli) fn line_number(&self, index: usize) -> Option<u64> {
         self.lines.get(index).map(|line| line.end.line)
     }
 
     /// Splits a batch of at least two lines into two, to be sent one after the other.
-    pub(super) fn halves(mut self) -> (Batch, Batch) {
+    pub(in crate::cli) fn halves(mut self) -> (Batch, Batch) {
         let mut second = self.lines.split_off(self.lines.len() / 2);
         let last = self.lines.last().map_or(
             Line {
@@ -83,6 +83,45 @@ impl Batch {
             },
             second,
         )
+    }
+}
+
+/// Gathers events that come from elsewhere than a file, each on a line and with its id.
+#[derive(Debug, Default)]
+pub(in crate::cli) struct Gathering {
+    body: Vec<u8>,
+    lines: Vec<Line>,
+}
+
+impl Gathering {
+    /// Adds an event; `end` names it and says where to go on behind it.
+    pub(in crate::cli) fn push(&mut self, event: &[u8], end: Place) {
+        self.body.extend_from_slice(event);
+        self.body.push(b'\n');
+        let body_end = self.body.len();
+        self.lines.push(Line { body_end, end });
+    }
+
+    /// Says how many events there are.
+    pub(in crate::cli) fn len(&self) -> usize {
+        self.lines.len()
+    }
+
+    /// Says whether another event of so many bytes belongs into the next request.
+    pub(in crate::cli) fn is_full_for(&self, event_bytes: usize) -> bool {
+        !self.lines.is_empty() && self.body.len() + event_bytes >= BODY_BYTES_MAX
+    }
+
+    /// Returns what was gathered, and begins anew.
+    pub(in crate::cli) fn take(&mut self) -> Batch {
+        let lines = std::mem::take(&mut self.lines);
+        Batch {
+            body: std::mem::take(&mut self.body).into(),
+            end: lines.last().map_or(Place::default(), |line| line.end),
+            lines,
+            too_long: Vec::new(),
+            has_ids: true,
+        }
     }
 }
 

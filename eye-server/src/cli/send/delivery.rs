@@ -24,28 +24,28 @@ const GRACE: Duration = Duration::from_secs(10);
 
 /// Says how long to go on trying.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Patience {
+pub(in crate::cli) struct Patience {
     /// Whether to try again at all.
-    pub(super) retry: bool,
+    pub(in crate::cli) retry: bool,
     /// Without any progress.
-    pub(super) without_progress: Duration,
+    pub(in crate::cli) without_progress: Duration,
     /// Without a connection.
-    pub(super) without_connection: Duration,
+    pub(in crate::cli) without_connection: Duration,
 }
 
 /// Delivers batches to one service, one after the other.
-pub(super) struct Delivery<'a> {
-    pub(super) client: &'a Client,
+pub(in crate::cli) struct Delivery<'a> {
+    pub(in crate::cli) client: &'a Client,
     /// The path with its query.
-    pub(super) path: String,
-    pub(super) patience: Patience,
+    pub(in crate::cli) path: String,
+    pub(in crate::cli) patience: Patience,
     /// Becomes true when the person wants to stop.
-    pub(super) stop: watch::Receiver<bool>,
+    pub(in crate::cli) stop: watch::Receiver<bool>,
 }
 
 /// Says what became of a batch.
 #[derive(Debug)]
-pub(super) enum Delivered {
+pub(in crate::cli) enum Delivered {
     Counted(Verdict),
     /// Nothing of it was stored: the request is beyond the service's limits.
     TooLarge(Box<Problem>),
@@ -53,17 +53,17 @@ pub(super) enum Delivered {
 
 /// Counts what the service did with a batch.
 #[derive(Debug, Default, Deserialize, PartialEq)]
-pub(super) struct Verdict {
-    pub(super) accepted: u64,
-    pub(super) duplicates: u64,
-    pub(super) rejected: u64,
+pub(in crate::cli) struct Verdict {
+    pub(in crate::cli) accepted: u64,
+    pub(in crate::cli) duplicates: u64,
+    pub(in crate::cli) rejected: u64,
     #[serde(default)]
-    pub(super) errors: Vec<Refused>,
+    pub(in crate::cli) errors: Vec<Refused>,
 }
 
 impl Verdict {
     /// Counts the one line of a request as refused for the reasons of a problem.
-    pub(super) fn of_one_refused(problem: Problem) -> Verdict {
+    pub(in crate::cli) fn of_one_refused(problem: Problem) -> Verdict {
         let mut errors = problem.errors;
         if errors.is_empty() {
             let text = if problem.detail.is_empty() {
@@ -88,18 +88,18 @@ impl Verdict {
 
 /// Is one event that was refused.
 #[derive(Debug, Default, Deserialize, PartialEq)]
-pub(super) struct Refused {
+pub(in crate::cli) struct Refused {
     /// Among the lines of the request, from 0.
-    pub(super) index: usize,
+    pub(in crate::cli) index: usize,
     #[serde(default)]
-    pub(super) code: String,
+    pub(in crate::cli) code: String,
     #[serde(default)]
-    pub(super) errors: BTreeMap<String, Value>,
+    pub(in crate::cli) errors: BTreeMap<String, Value>,
 }
 
 /// Says why a batch was not delivered.
 #[derive(Debug)]
-pub(super) enum Undelivered {
+pub(in crate::cli) enum Undelivered {
     Stopped,
     Failed(ClientError),
     /// The service went on telling to wait.
@@ -108,7 +108,7 @@ pub(super) enum Undelivered {
 
 impl Delivery<'_> {
     /// Sends a batch until it is answered for good; says through `tell` what it waits for.
-    pub(super) async fn deliver(
+    pub(in crate::cli) async fn deliver(
         &mut self,
         batch: &Batch,
         tell: &mut dyn FnMut(&str),
@@ -133,6 +133,11 @@ impl Delivery<'_> {
                         Judgement::TooLarge(problem) => return Ok(Delivered::TooLarge(problem)),
                         Judgement::Refused(error) => return Err(Undelivered::Failed(error)),
                         Judgement::Wait { wait, reason } => {
+                            if let Some(cause) = self.client.stopped_log() {
+                                return Err(Undelivered::Failed(ClientError::Folder(format!(
+                                    "the log stopped after a failed write: {cause}"
+                                ))));
+                            }
                             if !self.patience.retry
                                 || begun.elapsed() + wait > self.patience.without_progress
                             {
@@ -204,7 +209,7 @@ impl Delivery<'_> {
 }
 
 /// Waits until the person wants to stop.
-pub(super) async fn stopped(stop: &mut watch::Receiver<bool>) {
+pub(in crate::cli) async fn stopped(stop: &mut watch::Receiver<bool>) {
     if stop.wait_for(|stop| *stop).await.is_err() {
         // Nobody is left who could want to stop.
         std::future::pending::<()>().await;

@@ -12,27 +12,32 @@ use std::{
 
 /// Says how far one file has got in one store for one application.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Position {
+pub(in crate::cli) struct Position {
     /// For people: the path the file had.
-    pub(super) file: String,
+    pub(in crate::cli) file: String,
     /// Lines that were acknowledged, refused ones included.
-    pub(super) line: u64,
+    pub(in crate::cli) line: u64,
     /// Bytes of decompressed content that were acknowledged.
-    pub(super) position: u64,
+    pub(in crate::cli) position: u64,
     /// All bytes of decompressed content.
-    pub(super) of: u64,
+    pub(in crate::cli) of: u64,
     /// Lines refused so far.
-    pub(super) refused: u64,
-    pub(super) saved_at: String,
+    pub(in crate::cli) refused: u64,
+    pub(in crate::cli) saved_at: String,
 }
 
 /// Is the place where one file's position is kept.
 #[derive(Debug, Clone)]
-pub(super) struct PositionFile(PathBuf);
+pub(in crate::cli) struct PositionFile(PathBuf);
 
 impl PositionFile {
     /// Names the place for a store (its id, or its address if it tells none), an application and a file's content.
-    pub(super) fn new(folder: &Path, store: &str, application: &str, content: &[u8; 32]) -> Self {
+    pub(in crate::cli) fn new(
+        folder: &Path,
+        store: &str,
+        application: &str,
+        content: &[u8; 32],
+    ) -> Self {
         let hash = Sha256::new()
             .chain_update(store)
             .chain_update([0])
@@ -43,18 +48,18 @@ impl PositionFile {
         PositionFile(folder.join(format!("{hash:x}.json")))
     }
 
-    pub(super) fn path(&self) -> &Path {
+    pub(in crate::cli) fn path(&self) -> &Path {
         &self.0
     }
 
     /// Returns what was saved; nothing, or something that cannot be read or cannot be true, means from the start.
-    pub(super) fn load(&self, content_bytes: u64) -> Option<Position> {
+    pub(in crate::cli) fn load(&self, content_bytes: u64) -> Option<Position> {
         let position: Position = serde_json::from_slice(&fs::read(&self.0).ok()?).ok()?;
         (position.position <= content_bytes && position.of == content_bytes).then_some(position)
     }
 
     /// Replaces what was saved.
-    pub(super) fn save(&self, position: &Position) -> io::Result<()> {
+    pub(in crate::cli) fn save(&self, position: &Position) -> io::Result<()> {
         if let Some(folder) = self.0.parent() {
             fs::create_dir_all(folder)?;
         }
@@ -66,7 +71,7 @@ impl PositionFile {
 }
 
 /// Returns where positions are kept: `$XDG_STATE_HOME/eye/send`, else `~/.local/state/eye/send`; none without a home.
-pub(super) fn folder() -> Option<PathBuf> {
+pub(in crate::cli) fn folder() -> Option<PathBuf> {
     let absolute = |name: &str| {
         env::var_os(name)
             .map(PathBuf::from)

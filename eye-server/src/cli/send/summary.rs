@@ -8,24 +8,24 @@ use std::{
 };
 
 /// How many refused lines are printed per file; beyond that they are counted.
-pub(super) const REFUSED_SHOWN_MAX: u64 = 1_000;
+pub(in crate::cli) const REFUSED_SHOWN_MAX: u64 = 1_000;
 
 /// Adds up every file of a run.
 #[derive(Debug)]
-pub(super) struct Summary {
+pub(in crate::cli) struct Summary {
     started: Instant,
-    pub(super) stored: u64,
-    pub(super) duplicates: u64,
-    pub(super) refused: u64,
+    pub(in crate::cli) stored: u64,
+    pub(in crate::cli) duplicates: u64,
+    pub(in crate::cli) refused: u64,
     /// Lines that an earlier run had sent.
-    pub(super) sent_before: u64,
+    pub(in crate::cli) sent_before: u64,
     /// Lines that an earlier run had sent in vain.
-    pub(super) refused_before: u64,
+    pub(in crate::cli) refused_before: u64,
     refused_lines: Vec<Value>,
 }
 
 impl Summary {
-    pub(super) fn start() -> Self {
+    pub(in crate::cli) fn start() -> Self {
         Summary {
             started: Instant::now(),
             stored: 0,
@@ -38,17 +38,17 @@ impl Summary {
     }
 
     /// Returns how many lines got their answer in this run.
-    pub(super) fn sent(&self) -> u64 {
+    pub(in crate::cli) fn sent(&self) -> u64 {
         self.stored + self.duplicates + self.refused
     }
 
     /// Returns how many lines of these files were refused, in this run or an earlier one that it goes on with.
-    pub(super) fn refused_ever(&self) -> u64 {
+    pub(in crate::cli) fn refused_ever(&self) -> u64 {
         self.refused + self.refused_before
     }
 
     /// Keeps a refused line and returns it for people, a line per message.
-    pub(super) fn refuse(
+    pub(in crate::cli) fn refuse(
         &mut self,
         file: &str,
         line: u64,
@@ -71,7 +71,7 @@ impl Summary {
         lines.join("\n")
     }
 
-    pub(super) fn text(&self) -> String {
+    pub(in crate::cli) fn text(&self) -> String {
         self.text_after(self.started.elapsed())
     }
 
@@ -95,7 +95,7 @@ impl Summary {
         text
     }
 
-    pub(super) fn json(&self) -> Value {
+    pub(in crate::cli) fn json(&self) -> Value {
         let elapsed = self.started.elapsed();
         json!({
             "sent": self.sent(),
