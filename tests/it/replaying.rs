@@ -190,7 +190,7 @@ fn the_index_is_made_anew_once_the_server_is_stopped() {
     assert!(!stale.exists());
     source.restart();
     let ready = source.get("/health/ready").send().expect(200).json();
-    assert_eq!(ready["indexed_through"], answer["records"], "{ready}");
+    assert_eq!(ready["durable_end"], answer["records"], "{ready}");
     assert_eq!(source.count(&website.token, "*"), 300);
     let range = replay(&source, state.path(), &["--into", "index", "--from", "3"]);
     assert_eq!(range.status.code(), Some(2));
