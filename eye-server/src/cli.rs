@@ -13,6 +13,7 @@ mod search;
 mod send;
 mod serve;
 mod table;
+mod task;
 mod token;
 
 use crate::client::{Client, ClientError, MissingFolder, Target};

@@ -14,6 +14,7 @@ mod routes;
 mod serve;
 mod shutdown;
 mod state;
+mod tasks;
 mod view;
 mod welcome;
 mod wire;

@@ -5,7 +5,7 @@ use axum::routing::{MethodRouter, delete, get, post};
 use axum::{Extension, Router};
 
 use crate::envelope::{envelope, other_method, unknown_path};
-use crate::routes::{admin, applications, events, health, me, search, sessions, tokens};
+use crate::routes::{admin, applications, events, health, me, search, sessions, tasks, tokens};
 use crate::state::AppState;
 
 /// Returns every path with its methods. HEAD comes with GET, OPTIONS with everything.
@@ -34,6 +34,8 @@ fn routes() -> Vec<(&'static str, MethodRouter<AppState>)> {
         ("/tokens", post(tokens::create).get(tokens::list)),
         ("/tokens/{id}", delete(tokens::revoke)),
         ("/admin/status", get(admin::status)),
+        ("/admin/tasks", post(tasks::start).get(tasks::list)),
+        ("/admin/tasks/{id}", get(tasks::one).delete(tasks::cancel)),
         ("/health/live", get(health::live)),
         ("/health/ready", get(health::ready)),
         ("/api/schema", get(admin::schema)),

@@ -7,6 +7,7 @@ pub(crate) mod health;
 pub(crate) mod me;
 pub(crate) mod search;
 pub(crate) mod sessions;
+pub(crate) mod tasks;
 pub(crate) mod tokens;
 
 use axum::body::Body;

@@ -11,6 +11,7 @@ use uuid::Uuid;
 use crate::auth;
 use crate::config::Settings;
 use crate::ingest::Memory;
+use crate::tasks::Tasks;
 
 /// How many large bodies are decompressed or judged at once, off the threads that serve connections.
 const LARGE_BODIES_AT_ONCE: usize = 4;
@@ -32,6 +33,7 @@ struct Shared {
     memory: Memory,
     queries: Arc<Semaphore>,
     large_bodies: Arc<Semaphore>,
+    tasks: Tasks,
     started_at: i64,
     end_at_start: Offset,
     stopping: AtomicBool,
@@ -47,6 +49,7 @@ impl AppState {
             memory: Memory::new(settings.memory_for_requests),
             queries: Arc::new(Semaphore::new(settings.queries_max.max(1))),
             large_bodies: Arc::new(Semaphore::new(LARGE_BODIES_AT_ONCE)),
+            tasks: Tasks::default(),
             started_at: eye_log::now(),
             end_at_start: log.reader().durable_end(),
             stopping: AtomicBool::new(false),
@@ -106,6 +109,10 @@ impl AppState {
 
     pub(crate) fn large_bodies(&self) -> &Arc<Semaphore> {
         &self.shared.large_bodies
+    }
+
+    pub(crate) fn tasks(&self) -> &Tasks {
+        &self.shared.tasks
     }
 
     pub(crate) fn started_at(&self) -> i64 {

@@ -111,6 +111,53 @@ fn what_was_acknowledged_before_a_backup_is_in_it() {
 }
 
 #[test]
+fn a_backup_that_is_cut_off_is_whole_or_refused_and_the_next_one_mends_it() {
+    let eye = Launch::new()
+        .variable("EYE_SEGMENT_MAX_BYTES", "64KiB")
+        .start();
+    let app = eye.application("website");
+    let folder = tempfile::tempdir().unwrap();
+    let copy = folder.path().join("copy");
+    let mut random = Random::announced(41);
+    let mut generator = Generator::new(Random::new(random.bits()), 5);
+    // How many events the last backup that ended well held.
+    let mut finished = 0;
+    for round in 0..12 {
+        let (lines, _) = generator.lines(300);
+        eye.store(&app, &lines);
+        let (data, to) = (eye.data().to_str().unwrap(), copy.to_str().unwrap());
+        let mut process = eye.spawn(["backup", to, "--data", data]);
+        // The instant of the end is what is random here.
+        thread::sleep(Duration::from_micros(random.below(40_000)));
+        process.kill().unwrap();
+        if process.wait().unwrap().success() {
+            finished = (round + 1) * 300;
+        }
+        let back = folder.path().join(format!("back-{round}"));
+        let restored = restore(&eye, &copy, &back);
+        if restored.status.success() {
+            let events = answer(&restored)["events"].as_u64().unwrap();
+            assert!(
+                events >= finished && events.is_multiple_of(300),
+                "{events} of {finished}"
+            );
+        } else {
+            assert_eq!(restored.status.code(), Some(3), "{restored:?}");
+            assert!(!back.join("log").exists());
+            assert!(
+                finished == 0 || copy.join("unfinished").exists(),
+                "{restored:?}"
+            );
+        }
+        if round % 3 == 2 {
+            let report = answer(&backup(&eye, &copy));
+            finished = (round + 1) * 300;
+            assert_eq!(report["events"], finished, "{report}");
+        }
+    }
+}
+
+#[test]
 fn nothing_is_written_over() {
     let eye = Eye::start();
     let app = eye.application("website");
@@ -186,7 +233,8 @@ fn a_damaged_log_is_named_and_its_last_backup_can_be_told_from_a_whole_one() {
     let said: Value = serde_json::from_slice(&damaged.stdout).unwrap();
     assert_eq!(said["ok"], json!(false));
     assert_eq!(
-        said["damage"][0]["file"], "00000000000000000000.seg",
+        said["damage"][0]["file"],
+        file.file_name().unwrap().to_str().unwrap(),
         "{said}"
     );
     let back = tempfile::tempdir().unwrap();

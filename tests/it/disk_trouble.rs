@@ -68,6 +68,44 @@ fn a_failed_write_is_answered_reported_and_ends_the_process() {
 }
 
 #[test]
+fn sending_to_a_folder_gives_up_at_once_when_a_write_fails() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let mut eye = Launch::new().data(&data).start();
+    let app = eye.application("website");
+    eye.stop();
+    let text = "x".repeat(200_000);
+    let lines = (0..100).map(|number| {
+        let mut event = events::plain(SESSION);
+        event["data"] = json!({ "text": text, "number": number });
+        format!("{event}\n")
+    });
+    let file = folder.path().join("events.ndjson");
+    std::fs::write(&file, lines.collect::<String>()).unwrap();
+    let began = Instant::now();
+    let (data, file) = (data.to_str().unwrap(), file.to_str().unwrap());
+    let sent = support::command_within(
+        8 << 20,
+        ["send", file, "--app", &app.name, "--again", "--data", data],
+    );
+    let said = String::from_utf8_lossy(&sent.stderr);
+    assert_eq!(sent.status.code(), Some(3), "{said}");
+    assert!(said.contains("stopped after a failed write"), "{said}");
+    assert!(
+        began.elapsed() < Duration::from_secs(20),
+        "{:?}",
+        began.elapsed()
+    );
+    // With room again, the whole file goes in.
+    let again = eye.command(["send", file, "--app", &app.name, "--again", "--data", data]);
+    assert!(
+        again.status.success(),
+        "{}",
+        String::from_utf8_lossy(&again.stderr)
+    );
+}
+
+#[test]
 fn below_the_reserve_sending_stops_and_everything_else_goes_on() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data");

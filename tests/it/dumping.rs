@@ -1,9 +1,12 @@
 //! `eye log dump` shows every record, of a copy and beside a running server, and writes nothing.
 
+use crate::recovery::{Sent, kill_from_outside, send_until_the_end};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Output;
+use std::sync::Mutex;
+use std::thread;
 use support::events::Generator;
 use support::{Eye, Launch, Random, json_text};
 
@@ -153,6 +156,43 @@ fn every_record_is_a_line_and_events_come_as_they_were_sent() {
         String::from_utf8_lossy(&of_copy.stderr)
     );
     assert!(before == files(&log), "the copy was changed");
+}
+
+#[test]
+fn a_log_that_is_being_written_is_dumped_without_a_gap() {
+    let eye = Launch::new()
+        .variable("EYE_SEGMENT_MAX_BYTES", "256KiB")
+        .start();
+    let app = eye.application("website");
+    let mut random = Random::announced(37);
+    let mut senders: Vec<Generator> = (0..3)
+        .map(|_| Generator::new(Random::new(random.bits()), 4))
+        .collect();
+    let sent: Mutex<Vec<Sent>> = Mutex::new(Vec::new());
+    let acknowledged = || {
+        let sent = sent.lock().unwrap();
+        sent.iter()
+            .filter(|batch| batch.acknowledged)
+            .map(|batch| batch.ids.len())
+            .sum::<usize>()
+    };
+    thread::scope(|scope| {
+        for (number, generator) in senders.iter_mut().enumerate() {
+            let (eye, app, sent) = (&eye, &app, &sent);
+            scope.spawn(move || send_until_the_end(eye, app, generator, [1, 9, 90][number], sent));
+        }
+        for _ in 0..8 {
+            let before = acknowledged();
+            let dumped = lines(&dump(&eye, eye.data(), &[]));
+            assert_eq!(
+                offsets(&dumped),
+                (0..dumped.len() as u64).collect::<Vec<_>>()
+            );
+            let events = dumped.iter().filter(|line| line["kind"] == "event").count();
+            assert!(events >= before, "{events} of {before} acknowledged");
+        }
+        kill_from_outside(&eye);
+    });
 }
 
 #[test]

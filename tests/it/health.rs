@@ -323,6 +323,32 @@ fn a_second_process_on_the_folder_is_told_of_the_first() {
 }
 
 #[test]
+fn a_service_verifies_its_own_log_when_asked_from_afar() {
+    let eye = Eye::start();
+    let app = eye.application("website");
+    eye.store(&app, &[events::plain(SESSION).to_string()]);
+    let url = eye.url();
+    let verify = |token: &str| {
+        eye.command([
+            "log", "verify", "--json", "--server", &url, "--token", token,
+        ])
+    };
+    let verified = verify(support::ADMIN_TOKEN);
+    assert!(
+        verified.status.success(),
+        "{}",
+        String::from_utf8_lossy(&verified.stderr)
+    );
+    let report: serde_json::Value = serde_json::from_slice(&verified.stdout).unwrap();
+    assert_eq!(
+        (&report["ok"], &report["events"]),
+        (&json!(true), &json!(1)),
+        "{report}"
+    );
+    assert_eq!(verify(&app.token).status.code(), Some(3));
+}
+
+#[test]
 fn a_broken_request_harms_nobody_else() {
     let eye = Eye::start();
     let app = eye.application("website");

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Output;
 use std::time::{Duration, Instant};
 use support::events::Generator;
-use support::{ADMIN_TOKEN, App, Eye, Random, json_text};
+use support::{ADMIN_TOKEN, App, Eye, Random, json_text, time};
 
 fn replay(eye: &Eye, state: &Path, arguments: &[&str]) -> Output {
     let mut line = vec!["replay", "--data", eye.data().to_str().unwrap(), "--json"];
@@ -113,6 +113,48 @@ fn another_service_gets_every_event_once_under_its_id() {
 }
 
 #[test]
+fn a_replay_that_was_stopped_goes_on_where_it_was() {
+    let (source, _, _, all) = filled();
+    let target = Eye::start();
+    let state = tempfile::tempdir().unwrap();
+    let url = target.url();
+    let data = source.data().to_str().unwrap();
+    let slow = [
+        "replay",
+        "--data",
+        data,
+        "--to",
+        &url,
+        "--token",
+        ADMIN_TOKEN,
+        "--rate",
+        "100/s",
+    ];
+    let mut running =
+        source.spawn_with(&[("XDG_STATE_HOME", state.path().to_str().unwrap())], slow);
+    let stored = || target.count_indexed(ADMIN_TOKEN, "*");
+    time::wait_until("some are there", Duration::from_secs(60), || stored() > 30);
+    let stopped = std::process::Command::new("kill")
+        .args(["-TERM", &running.id().to_string()])
+        .status();
+    assert!(stopped.unwrap().success());
+    assert_eq!(running.wait().unwrap().code(), Some(3));
+    target.wait_until_indexed();
+    let before = stored();
+    assert!(before < all as u64, "stopped too late to tell");
+    let rest = replay(
+        &source,
+        state.path(),
+        &["--to", &url, "--token", ADMIN_TOKEN],
+    );
+    assert_eq!(counts(&rest), (all as u64 - before, 0, 0));
+    assert_eq!(
+        events_of(&target, ADMIN_TOKEN),
+        events_of(&source, ADMIN_TOKEN)
+    );
+}
+
+#[test]
 fn a_log_is_not_replayed_into_itself() {
     let (source, ..) = filled();
     let state = tempfile::tempdir().unwrap();
@@ -190,7 +232,7 @@ fn the_index_is_made_anew_once_the_server_is_stopped() {
     assert!(!stale.exists());
     source.restart();
     let ready = source.get("/health/ready").send().expect(200).json();
-    assert_eq!(ready["indexed_through"], answer["records"], "{ready}");
+    assert_eq!(ready["durable_end"], answer["records"], "{ready}");
     assert_eq!(source.count(&website.token, "*"), 300);
     let range = replay(&source, state.path(), &["--into", "index", "--from", "3"]);
     assert_eq!(range.status.code(), Some(2));

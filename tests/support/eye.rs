@@ -285,8 +285,18 @@ impl Eye {
 
     /// Starts `eye` with these arguments beside this server and does not wait. Its standard error is the test's.
     pub fn spawn<S: Into<OsString>>(&self, arguments: impl IntoIterator<Item = S>) -> Child {
+        self.spawn_with(&[], arguments)
+    }
+
+    /// Starts `eye` as [`Eye::spawn`] does, with these variables in its environment.
+    pub fn spawn_with<S: Into<OsString>>(
+        &self,
+        variables: &[(&str, &str)],
+        arguments: impl IntoIterator<Item = S>,
+    ) -> Child {
         let mut command = clean_command();
         command
+            .envs(variables.iter().copied())
             .args(arguments.into_iter().map(Into::into))
             .stdin(Stdio::null())
             .stdout(Stdio::null());
@@ -447,19 +457,9 @@ impl Launch {
     }
 
     fn command(&self) -> Command {
-        let mut command = match self.largest_file {
-            None => clean_command(),
-            Some(bytes) => {
-                let mut shell = cleaned(Command::new("sh"));
-                // The signal that comes with such a failure would end the process; ignored, the write just fails.
-                let limited = format!(
-                    "trap '' XFSZ; ulimit -f {}; exec \"$0\" \"$@\"",
-                    bytes / 512
-                );
-                shell.args(["-c", &limited]).arg(binary::eye());
-                shell
-            }
-        };
+        let mut command = self
+            .largest_file
+            .map_or_else(clean_command, clean_command_within);
         command
             .args(["serve", "--listen", &self.listen, "--data"])
             .arg(&self.data)
@@ -507,6 +507,30 @@ pub(crate) fn run_eye<S: Into<OsString>>(arguments: impl IntoIterator<Item = S>)
         .stdin(Stdio::null())
         .output()
         .expect("eye can be started")
+}
+
+/// Runs `eye` to its end as [`Eye::command`] does, with no file of it growing beyond so many bytes.
+pub fn command_within<S: Into<OsString>>(
+    bytes: u64,
+    arguments: impl IntoIterator<Item = S>,
+) -> Output {
+    clean_command_within(bytes)
+        .args(arguments.into_iter().map(Into::into))
+        .stdin(Stdio::null())
+        .output()
+        .expect("eye can be started")
+}
+
+/// `eye` in a shell's limit for the size of files.
+fn clean_command_within(bytes: u64) -> Command {
+    let mut shell = cleaned(Command::new("sh"));
+    // The signal that comes with such a failure would end the process; ignored, the write just fails.
+    let limited = format!(
+        "trap '' XFSZ; ulimit -f {}; exec \"$0\" \"$@\"",
+        bytes / 512
+    );
+    shell.args(["-c", &limited]).arg(binary::eye());
+    shell
 }
 
 /// `eye`, free of settings that the tester's own environment may hold.

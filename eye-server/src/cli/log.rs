@@ -2,6 +2,7 @@
 
 mod dump;
 pub(crate) mod records;
+mod remote;
 
 use super::{
     Common, Failure, Outcome, figures, note, print,
@@ -23,7 +24,8 @@ use std::{
 pub(crate) enum LogCommand {
     /// Read every byte and check it; exit status 1 if anything is damaged
     #[command(
-        after_help = "Examples:\n  eye log verify\n  eye log verify --data /backup/eye --json"
+        after_help = "Examples:\n  eye log verify\n  eye log verify --data /backup/eye --json\n  \
+                      eye log verify --server http://10.0.0.5:8001 --token eye_a_…   the service checks its own"
     )]
     Verify,
     /// Segments, events, bytes and time ranges
@@ -33,6 +35,9 @@ pub(crate) enum LogCommand {
 }
 
 pub(crate) async fn run(command: &LogCommand, common: &Common) -> Result<Outcome, Failure> {
+    if matches!(command, LogCommand::Verify) && common.server.is_some() {
+        return remote::verify(common).await;
+    }
     let name = match command {
         LogCommand::Verify => "log verify",
         LogCommand::Stats => "log stats",

@@ -850,6 +850,51 @@ async fn figures_are_there_for_admins() {
 }
 
 #[tokio::test]
+async fn the_log_is_verified_beside_the_service() {
+    let service = Service::new().await;
+    let token = service.application("shop").await;
+    service.send(&token, event(SESSION, "a", 1)).await;
+    let start = |kind: &str| {
+        let headers = [("authorization", "Token preset")];
+        request(
+            "POST",
+            "/admin/tasks",
+            &headers,
+            json!({ "kind": kind }).to_string(),
+        )
+    };
+    let started = ask(&service.router, start("verify")).await;
+    assert_eq!(started.status, 202, "{}", started.text);
+    let path = started.headers["location"].to_str().unwrap().to_owned();
+    let task = loop {
+        let task = service.get("Token preset", &path).await.json();
+        if !matches!(task["state"].as_str(), Some("queued" | "running")) {
+            break task;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    };
+    assert_eq!(
+        (&task["state"], &task["result"]["ok"]),
+        (&json!("done"), &json!(true)),
+        "{task}"
+    );
+    assert_eq!(
+        (&task["result"]["events"], &task["done"]),
+        (&json!(1), &task["total"])
+    );
+    assert_eq!(
+        service.get("Token preset", "/admin/tasks").await.json()["tasks"][0],
+        task
+    );
+    assert_eq!(ask(&service.router, start("tidy")).await.status, 400);
+    assert_eq!(service.get(&token, &path).await.status, 403);
+    assert_eq!(
+        service.get("Token preset", "/admin/tasks/x").await.status,
+        404
+    );
+}
+
+#[tokio::test]
 async fn a_closed_store_takes_nothing() {
     let service = Service::new().await;
     let token = service.application("shop").await;

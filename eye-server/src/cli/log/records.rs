@@ -159,7 +159,7 @@ fn segments(log: &ReadOnly, named: &[Offset]) -> Result<Vec<Range<Offset>>, Fail
     let reader = log.reader();
     let end = reader.durable_end();
     if named.is_empty() {
-        return Ok(vec![0..end]);
+        return Ok(std::iter::once(0..end).collect());
     }
     let bases = reader.segment_bases();
     let mut ranges = Vec::new();

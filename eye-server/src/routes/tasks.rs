@@ -1,0 +1,111 @@
+//! `/admin/tasks`: maintenance beside the service. Admins only.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, RawQuery, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::Response;
+use eye_log::verify::verify;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::auth::Identity;
+use crate::error::{Code, Problem};
+use crate::parameters::Parameters;
+use crate::routes::json as answer;
+use crate::state::AppState;
+use crate::tasks::{Pulse, Task};
+use crate::wire::Object;
+
+/// Answers `POST /admin/tasks {"kind"}`: 202 and the task.
+pub(crate) async fn start(
+    State(state): State<AppState>,
+    identity: Identity,
+    RawQuery(query): RawQuery,
+    body: Body,
+) -> Result<Response, Problem> {
+    identity.admin()?;
+    Parameters::from_query(query.as_deref(), &[])?;
+    let body = Object::read(&state, body, &["kind"]).await?;
+    let folder = state.settings().data.join("log");
+    let task = match body.text("kind")? {
+        Some("verify") => state
+            .tasks()
+            .start("verify", "bytes", move |pulse| verified(&folder, pulse)),
+        _ => return Err(Problem::parameter("kind", "must be \"verify\".")),
+    };
+    let task = task.ok_or_else(|| {
+        Problem::new(Code::Overloaded, "Too many tasks wait for their turn.").retry_after(60)
+    })?;
+    let mut accepted = answer(StatusCode::ACCEPTED, task.shape().to_string());
+    if let Ok(location) = HeaderValue::try_from(format!("/admin/tasks/{}", task.id)) {
+        accepted.headers_mut().insert(header::LOCATION, location);
+    }
+    Ok(accepted)
+}
+
+/// Answers `GET /admin/tasks`: those of this process, newest first.
+pub(crate) async fn list(
+    State(state): State<AppState>,
+    identity: Identity,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Problem> {
+    identity.admin()?;
+    Parameters::from_query(query.as_deref(), &[])?;
+    let tasks: Vec<Value> = state
+        .tasks()
+        .list()
+        .iter()
+        .map(|task| task.shape())
+        .collect();
+    Ok(answer(
+        StatusCode::OK,
+        json!({ "tasks": tasks }).to_string(),
+    ))
+}
+
+/// Answers `GET /admin/tasks/{id}`.
+pub(crate) async fn one(
+    State(state): State<AppState>,
+    identity: Identity,
+    id: Result<Path<String>, PathRejection>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Problem> {
+    identity.admin()?;
+    Parameters::from_query(query.as_deref(), &[])?;
+    let task = named(&state, id)?;
+    Ok(answer(StatusCode::OK, task.shape().to_string()))
+}
+
+/// Answers `DELETE /admin/tasks/{id}`: 202 and the task, which may still need a while to end.
+pub(crate) async fn cancel(
+    State(state): State<AppState>,
+    identity: Identity,
+    id: Result<Path<String>, PathRejection>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Problem> {
+    identity.admin()?;
+    Parameters::from_query(query.as_deref(), &[])?;
+    let task = named(&state, id)?;
+    task.cancel();
+    Ok(answer(StatusCode::ACCEPTED, task.shape().to_string()))
+}
+
+fn named(state: &AppState, id: Result<Path<String>, PathRejection>) -> Result<Arc<Task>, Problem> {
+    id.ok()
+        .and_then(|Path(id)| Uuid::try_parse(&id).ok())
+        .and_then(|id| state.tasks().get(id))
+        .ok_or_else(|| Problem::not_found("A task of this id"))
+}
+
+/// Reads every byte of the log, as `eye log verify` does.
+fn verified(folder: &std::path::Path, pulse: &Pulse) -> Result<Value, Problem> {
+    let report = verify(folder, &mut |done, of| pulse.tell(done, of)).map_err(|error| {
+        Problem::new(Code::Damaged, format!("The log cannot be read: {error}."))
+    })?;
+    let mut result = serde_json::to_value(&report).unwrap_or_default();
+    result["ok"] = json!(report.damage.is_empty());
+    Ok(result)
+}
