@@ -412,8 +412,10 @@ fn verified(
     folder: &Path,
     progress: &mut dyn FnMut(Stage, u64, u64),
 ) -> Result<VerifyReport, BackupError> {
-    let mut report = verify(folder, None, &mut |done, of| progress(Stage::Verifying, done, of))
-        .map_err(BackupError::io("reading", folder))?;
+    let mut report = verify(folder, None, &mut |done, of| {
+        progress(Stage::Verifying, done, of)
+    })
+    .map_err(BackupError::io("reading", folder))?;
     if report.damage.is_empty() {
         return Ok(report);
     }

@@ -132,9 +132,7 @@ impl Files {
         };
         self.write(storage, MANIFESTS.len(), |manifest| {
             manifest.files.retain(|old| !inside(old.base));
-            let place = manifest
-                .files
-                .partition_point(|old| old.base < entry.base);
+            let place = manifest.files.partition_point(|old| old.base < entry.base);
             manifest.files.insert(place, entry);
             manifest.durable_end = manifest.durable_end.max(range.end);
         })?;
@@ -219,10 +217,15 @@ fn write_copy(storage: &dyn Storage, name: &str, bytes: &[u8]) -> io::Result<()>
 pub(crate) fn is_leftover(name: &str, named: &Manifest) -> bool {
     match file_name::sealed_of(name) {
         Some(sealed) => !named.files.iter().any(|entry| {
-            (entry.base, entry.end, entry.generation) == (sealed.base, sealed.end, sealed.generation)
+            (entry.base, entry.end, entry.generation)
+                == (sealed.base, sealed.end, sealed.generation)
         }),
-        None => file_name::base_of(name)
-            .is_some_and(|base| named.files.iter().any(|entry| (entry.base..entry.end).contains(&base))),
+        None => file_name::base_of(name).is_some_and(|base| {
+            named
+                .files
+                .iter()
+                .any(|entry| (entry.base..entry.end).contains(&base))
+        }),
     }
 }
 

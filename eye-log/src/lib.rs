@@ -53,6 +53,7 @@ pub use reader::{Lookup, Reader, Scan, StoredEvent};
 pub use record::Reason;
 pub use recovery::OpenReport;
 pub use registry::{
-    Actor, Application, ApplicationId, Change, Changed, Limits, NewToken, Registry, Token, TokenKind,
+    Actor, Application, ApplicationId, Change, Changed, Limits, NewToken, Registry, Token,
+    TokenKind,
 };
 pub use time::{format_timestamp, now, parse_timestamp};

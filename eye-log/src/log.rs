@@ -12,22 +12,22 @@ use uuid::Uuid;
 use crate::admission::{Admission, Batch, Receipt};
 use crate::appender::{Appender, begin_segment};
 use crate::config::LogConfig;
-use crate::error::{AppendError, ChangeError, Damage, OpenError, QueueFull, ReadError};
-use crate::offset::{DurableEnd, Offset};
 use crate::disk_floor::DiskFloor;
-use crate::reader::Reader;
 use crate::erasures::{Erasure, Erasures};
+use crate::error::{AppendError, ChangeError, Damage, OpenError, QueueFull, ReadError};
 use crate::files::Files;
-use crate::keeper::Chore;
-use crate::pieces::Piece;
 use crate::format::seal::Seal;
+use crate::keeper::Chore;
+use crate::offset::{DurableEnd, Offset};
+use crate::pieces::Piece;
 use crate::ranges::OffsetRanges;
+use crate::reader::Reader;
 use crate::record::Note;
 use crate::recovery::{self, Mode, OpenReport, Recovered};
 use crate::registry::{Actor, Change, Changed, Registry};
 use crate::sealed::SealedShared;
-use crate::writer::{Queue, Refused, Request, Writer, start_keeper};
 use crate::storage::{Disk, PRIVATE_FILE, Storage, StorageFile, make_private_folder};
+use crate::writer::{Queue, Refused, Request, Writer, start_keeper};
 
 /// The file whose lock says that a process has the folder.
 const LOCK_FILE: &str = "lock";

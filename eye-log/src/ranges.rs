@@ -21,7 +21,9 @@ impl OffsetRanges {
 
     /// Says whether any offset of `range` is in the set.
     pub fn touches(&self, range: &Range<Offset>) -> bool {
-        let behind = self.ranges.partition_point(|other| other.end <= range.start);
+        let behind = self
+            .ranges
+            .partition_point(|other| other.end <= range.start);
         self.ranges
             .get(behind)
             .is_some_and(|other| other.start < range.end && range.start < range.end)
@@ -33,7 +35,9 @@ impl OffsetRanges {
             return;
         }
         let first = self.ranges.partition_point(|other| other.end < range.start);
-        let last = self.ranges.partition_point(|other| other.start <= range.end);
+        let last = self
+            .ranges
+            .partition_point(|other| other.start <= range.end);
         let merged = self.ranges[first..last]
             .iter()
             .fold(range, |merged, other| {
@@ -49,7 +53,10 @@ impl OffsetRanges {
 
     /// Returns how many offsets are in the set.
     pub fn len(&self) -> u64 {
-        self.ranges.iter().map(|range| range.end - range.start).sum()
+        self.ranges
+            .iter()
+            .map(|range| range.end - range.start)
+            .sum()
     }
 
     /// Says whether the set is empty.
@@ -89,7 +96,9 @@ mod tests {
         let mut plain = std::collections::BTreeSet::new();
         let mut state = 7u64;
         for _ in 0..200 {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
             let start = state >> 33 & 0xff;
             let end = start + (state >> 50 & 7);
             set.insert(start..end);

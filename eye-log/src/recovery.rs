@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use crate::admission::Admission;
 use crate::appender::{BEGINNING, SPARE, Tail};
+use crate::erasures::Erasures;
 use crate::error::{Damage, OpenError, ReadError};
 use crate::files::{bases_of, is_leftover};
 use crate::format::file_name::{self, SealedName};
@@ -29,7 +30,6 @@ use crate::sealed::{SealedFile, SealedShared};
 use crate::sealing::SEALING;
 use crate::segment::walk::{Step, Walk};
 use crate::segment::{Closed, Segment};
-use crate::erasures::Erasures;
 use crate::storage::Storage;
 
 pub use tail::Cut;
@@ -301,11 +301,18 @@ impl Recovered {
     ) -> Result<(), Failed> {
         let segment = Arc::new(open_segment(storage, base)?);
         if segment.header.store != self.store {
-            let what = format!("a segment of store {}, not {}", segment.header.store, self.store);
+            let what = format!(
+                "a segment of store {}, not {}",
+                segment.header.store, self.store
+            );
             return Err(segment.damage(0, base, what).into());
         }
         if self.report.end != base {
-            let what = format!("records {} to {} are in no segment", self.report.end, base - 1);
+            let what = format!(
+                "records {} to {} are in no segment",
+                self.report.end,
+                base - 1
+            );
             return Err(Damage {
                 last_offset: Some(base - 1),
                 ..segment.damage(0, self.report.end, what)

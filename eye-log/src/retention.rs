@@ -35,7 +35,10 @@ pub(crate) fn cutoffs(registry: &Registry, ledger: &[LedgerEntry], now: i64) -> 
 /// of them do.
 fn hour_beyond(ledger: &[LedgerEntry], application: ApplicationId, most: u64) -> Option<u32> {
     let mut by_hour: BTreeMap<u32, u64> = BTreeMap::new();
-    for entry in ledger.iter().filter(|entry| entry.application == application) {
+    for entry in ledger
+        .iter()
+        .filter(|entry| entry.application == application)
+    {
         *by_hour.entry(entry.hour).or_default() += entry.bytes;
     }
     let mut kept = 0u64;
@@ -98,7 +101,12 @@ mod tests {
 
     #[test]
     fn bytes_keep_the_newest_hours_that_fit() {
-        let ledger = [entry(5, 0, 60), entry(6, 0, 50), entry(6, 1, 999), entry(7, 0, 40)];
+        let ledger = [
+            entry(5, 0, 60),
+            entry(6, 0, 50),
+            entry(6, 1, 999),
+            entry(7, 0, 40),
+        ];
         let at = |most| cutoffs(&registry(None, Some(most)), &ledger, 0).remove(&ApplicationId(0));
         assert_eq!(at(150), None);
         assert_eq!(at(149), Some(6));

@@ -260,7 +260,10 @@ impl SealedFile {
     pub(crate) fn arrived_at(&self, offset: Offset) -> Result<i64, ReadError> {
         let list = self.blocks()?;
         let place = self.place_of(&list, offset)?;
-        let there = list[..=place].iter().rev().find(|entry| entry.gone.is_none());
+        let there = list[..=place]
+            .iter()
+            .rev()
+            .find(|entry| entry.gone.is_none());
         match there {
             None => Ok(self.trailer.summary.first_received_at),
             Some(entry) => {
@@ -271,11 +274,7 @@ impl SealedFile {
     }
 
     /// Reads a block past the memory of blocks.
-    pub(crate) fn read_block(
-        &self,
-        list: &[BlockEntry],
-        place: usize,
-    ) -> Result<Block, ReadError> {
+    pub(crate) fn read_block(&self, list: &[BlockEntry], place: usize) -> Result<Block, ReadError> {
         let entry = &list[place];
         let bytes = self.read(entry.position, entry.bytes as usize)?;
         self.decode_block(entry, &bytes)
@@ -301,7 +300,10 @@ impl SealedFile {
         if self.trailer.count(Part::Controls) == 0 {
             return Ok(Vec::new());
         }
-        self.entries(Part::Controls, crate::format::sealed_footer::decode_controls)
+        self.entries(
+            Part::Controls,
+            crate::format::sealed_footer::decode_controls,
+        )
     }
 
     /// Returns the table of the sessions first seen here.
@@ -337,7 +339,11 @@ impl SealedFile {
     }
 
     /// Returns who owns a session that was first seen in this file.
-    pub(crate) fn owner(&self, keys: &Keys, session: Uuid) -> Result<Option<ApplicationId>, ReadError> {
+    pub(crate) fn owner(
+        &self,
+        keys: &Keys,
+        session: Uuid,
+    ) -> Result<Option<ApplicationId>, ReadError> {
         let key = keys.session(session);
         if !self.may_hold(&self.sessions, filter::session_hash(&key))? {
             return Ok(None);

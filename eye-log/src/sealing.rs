@@ -170,7 +170,11 @@ impl<'s> SealedWriter<'s> {
         let storage = self.shared.storage.as_ref();
         storage.rename(SEALING, &name.to_string())?;
         storage.sync_names()?;
-        Ok(SealedFile::open(storage, &name, self.shared.sealed.clone())?)
+        Ok(SealedFile::open(
+            storage,
+            &name,
+            self.shared.sealed.clone(),
+        )?)
     }
 }
 

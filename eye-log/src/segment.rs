@@ -4,8 +4,8 @@ pub(crate) mod walk;
 
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
-use crate::error::{Damage, ReadError};
 use crate::admission::Entries;
+use crate::error::{Damage, ReadError};
 use crate::format::segment_header::{SEGMENT_HEADER_BYTES, SegmentHeader};
 use crate::offset::Offset;
 use crate::storage::StorageFile;

@@ -107,7 +107,9 @@ pub fn verify(
         segments: opened.sealed.len() + opened.raw.len(),
         ..VerifyReport::default()
     };
-    report.damage.extend(opened.damage.into_iter().map(DamageReport::from));
+    report
+        .damage
+        .extend(opened.damage.into_iter().map(DamageReport::from));
     let mut all: u64 = opened.sealed.iter().map(|file| file.file_bytes).sum();
     for segment in &opened.raw {
         all += segment.file.size()?;
@@ -125,7 +127,8 @@ pub fn verify(
     }
     progress(all, all);
     let named = |damage: &DamageReport| {
-        damage.first_offset <= report.end && damage.last_offset.is_none_or(|last| last >= report.end)
+        damage.first_offset <= report.end
+            && damage.last_offset.is_none_or(|last| last >= report.end)
     };
     if report.end < opened.durable_end && !report.damage.iter().any(named) {
         let what = format!(

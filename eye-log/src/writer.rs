@@ -14,11 +14,11 @@ use crate::config::LogConfig;
 use crate::error::{AppendError, ChangeError, QueueFull, ReadError};
 use crate::format::payload;
 use crate::ids::server_made_id;
+use crate::keeper::{self, Chore};
 use crate::log::Shared;
 use crate::offset::Offset;
 use crate::record::{Note, RegistryRecord};
 use crate::registry::{Actor, Change, Changed, NewTokenRecord, Registry, RegistryChange};
-use crate::keeper::{self, Chore};
 use crate::segment::Closed;
 
 /// After so long without anything to write, a frame says how far the log is durable.

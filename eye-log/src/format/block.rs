@@ -163,7 +163,8 @@ impl BlockBuilder {
             });
         }
         self.stored.clear();
-        self.stored.reserve(zstd::zstd_safe::compress_bound(self.raw.len()));
+        self.stored
+            .reserve(zstd::zstd_safe::compress_bound(self.raw.len()));
         self.compressor
             .compress_to_buffer(&self.raw, &mut self.stored)?;
         let (codec, stored) = if self.stored.len() < self.raw.len() {
@@ -268,8 +269,7 @@ impl BlockHeader {
 
     /// Says whether the bytes behind the header are what was written.
     pub fn holds(&self, stored: &[u8], salt: u32) -> bool {
-        stored.len() == self.stored_bytes as usize
-            && checksum(salt, stored) == self.stored_checksum
+        stored.len() == self.stored_bytes as usize && checksum(salt, stored) == self.stored_checksum
     }
 
     /// Returns the header for the same content in a file of another salt.

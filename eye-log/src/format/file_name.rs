@@ -71,7 +71,12 @@ mod tests {
         for base in [0, 9, u64::MAX] {
             assert_eq!(base_of(&segment(base)), Some(base));
         }
-        for name in ["1.seg", "spare", "0000000000000000000x.seg", "99999999999999999999.seg"] {
+        for name in [
+            "1.seg",
+            "spare",
+            "0000000000000000000x.seg",
+            "99999999999999999999.seg",
+        ] {
             assert_eq!(base_of(name), None, "{name}");
         }
     }

@@ -73,8 +73,13 @@ mod tests {
         assert_eq!(filter.len(), 196 * 64);
         let held = |hash| may_hold(&filter[block_range(hash, filter.len())], hash);
         assert!(hashes.iter().all(|hash| held(*hash)));
-        let wrong = (10_000..110_000u64).filter(|key| held(id_hash(*key))).count();
-        assert!(wrong < 2_500, "{wrong} of 100,000 found that were never put in");
+        let wrong = (10_000..110_000u64)
+            .filter(|key| held(id_hash(*key)))
+            .count();
+        assert!(
+            wrong < 2_500,
+            "{wrong} of 100,000 found that were never put in"
+        );
         assert!(build(std::iter::empty()).is_empty());
     }
 }

@@ -128,7 +128,10 @@ mod tests {
             assert!(Manifest::decode(&flipped).is_err(), "bit {bit}");
         }
         for length in 0..bytes.len() {
-            assert!(Manifest::decode(&bytes[..length]).is_err(), "{length} bytes");
+            assert!(
+                Manifest::decode(&bytes[..length]).is_err(),
+                "{length} bytes"
+            );
         }
     }
 

@@ -137,7 +137,9 @@ impl BlockEntry {
                     bytes: u32_at(bytes, 16),
                     raw_bytes: u32_at(bytes, 20),
                     count: u32_at(bytes, 24),
-                    gone: u8::try_from(u32_at(bytes, 28)).ok().and_then(Reason::of_code),
+                    gone: u8::try_from(u32_at(bytes, 28))
+                        .ok()
+                        .and_then(Reason::of_code),
                     hash: bytes_at(bytes, 32),
                 };
                 let ends = entry.position.saturating_add(u64::from(entry.bytes));
@@ -162,7 +164,10 @@ impl BlockEntry {
 
 /// Reads the offsets of control records.
 pub fn decode_controls(bytes: &[u8]) -> Result<Vec<Offset>, String> {
-    Ok(bytes.chunks_exact(8).map(|entry| u64_at(entry, 0)).collect())
+    Ok(bytes
+        .chunks_exact(8)
+        .map(|entry| u64_at(entry, 0))
+        .collect())
 }
 
 /// A session first seen in the file, as a keyed hash, and who owns it.
@@ -202,7 +207,10 @@ impl IdEntry {
 
     /// Puts an entry together; `relative` counts from the file's base and is below 2^22.
     pub fn new(print: u64, relative: u64) -> Self {
-        debug_assert!(relative < 1 << RELATIVE_BITS, "a file holds at most 2^22 records");
+        debug_assert!(
+            relative < 1 << RELATIVE_BITS,
+            "a file holds at most 2^22 records"
+        );
         Self(print << RELATIVE_BITS | relative)
     }
 
@@ -370,13 +378,28 @@ impl Footer {
         use super::filter;
         let parts: [Vec<u8>; PARTS.len()] = [
             self.blocks.iter().flat_map(BlockEntry::encode).collect(),
-            self.controls.iter().flat_map(|offset| offset.to_le_bytes()).collect(),
+            self.controls
+                .iter()
+                .flat_map(|offset| offset.to_le_bytes())
+                .collect(),
             self.sessions
                 .iter()
-                .flat_map(|entry| entry.key.into_iter().chain(entry.application.0.to_le_bytes()))
+                .flat_map(|entry| {
+                    entry
+                        .key
+                        .into_iter()
+                        .chain(entry.application.0.to_le_bytes())
+                })
                 .collect(),
-            self.ids.iter().flat_map(|entry| entry.0.to_le_bytes()).collect(),
-            filter::build(self.sessions.iter().map(|entry| filter::session_hash(&entry.key))),
+            self.ids
+                .iter()
+                .flat_map(|entry| entry.0.to_le_bytes())
+                .collect(),
+            filter::build(
+                self.sessions
+                    .iter()
+                    .map(|entry| filter::session_hash(&entry.key)),
+            ),
             filter::build(self.ids.iter().map(|entry| filter::id_hash(entry.print()))),
             self.seals.iter().flat_map(Seal::encode).collect(),
             self.changes

@@ -531,7 +531,11 @@ fn closed_segments_are_sealed_and_nothing_else_is_left_of_them() {
     assert_eq!(data_of(&log, 400).len(), 400);
     let mut scan = log.reader().scan(0);
     let mut seen = 0;
-    while scan.read(|offset, _| assert_eq!(offset, seen_next(&mut seen))).unwrap() > 0 {}
+    while scan
+        .read(|offset, _| assert_eq!(offset, seen_next(&mut seen)))
+        .unwrap()
+        > 0
+    {}
     assert_eq!(seen, 400);
     let report = verify::verify(folder.path(), None, &mut |_, _| ()).unwrap();
     assert_eq!(report.damage, []);
@@ -550,7 +554,11 @@ fn a_damaged_block_is_an_error_for_its_range_and_the_rest_serves_on() {
     let second = &sealed(folder.path())[1];
     flip(&folder.path().join(&second.file), 4096 + 100);
     let (log, report) = Log::open(folder.path(), small()).unwrap();
-    assert_eq!(report.damage, [], "blocks are not read when a log is opened");
+    assert_eq!(
+        report.damage,
+        [],
+        "blocks are not read when a log is opened"
+    );
     let read = |offset| log.reader().read_many(&[offset]);
     assert!(read(second.base - 1).unwrap()[0].is_some());
     assert!(matches!(read(second.base), Err(ReadError::Damaged(_))));

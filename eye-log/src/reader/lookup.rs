@@ -177,11 +177,7 @@ impl Lookup {
         Ok(self.frame.as_ref().expect("the frame was just found"))
     }
 
-    fn walk_to(
-        &mut self,
-        segment: &Arc<Segment>,
-        offset: Offset,
-    ) -> Result<FoundFrame, ReadError> {
+    fn walk_to(&mut self, segment: &Arc<Segment>, offset: Offset) -> Result<FoundFrame, ReadError> {
         let mut position = segment
             .indexed_frame(offset)
             .map_or(SEGMENT_HEADER_BYTES as u64, |(_, position)| position);

@@ -61,14 +61,19 @@ pub(crate) fn read(storage: &dyn Storage, names: &[String]) -> Result<Found, Fai
     }
     // The very first copy may have been torn. Then nothing was sealed yet, and the first segment is there.
     let first_segment = file_name::segment(0);
-    let fresh = !names.iter().any(|name| file_name::sealed_of(name).is_some())
+    let fresh = !names
+        .iter()
+        .any(|name| file_name::sealed_of(name).is_some())
         && (there == 0 || names.contains(&first_segment))
         && there < MANIFESTS.len();
     if !fresh {
         let what = if there == 0 {
             "there are sealed files, but no manifest".to_owned()
         } else {
-            format!("no copy of the manifest can be read ({})", unreadable.join("; "))
+            format!(
+                "no copy of the manifest can be read ({})",
+                unreadable.join("; ")
+            )
         };
         return Err(Damage {
             file: MANIFESTS[0].to_owned(),

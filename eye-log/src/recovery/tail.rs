@@ -89,7 +89,10 @@ fn cut_tail(
     let mut at = position;
     while at < end {
         let length = usize::try_from(end - at).unwrap_or(STEP).min(STEP);
-        kept.write_at(&crate::storage::read_vec(source, at, length)?, at - position)?;
+        kept.write_at(
+            &crate::storage::read_vec(source, at, length)?,
+            at - position,
+        )?;
         at += length as u64;
     }
     kept.sync()?;

@@ -51,7 +51,10 @@ impl Chain {
             let what = if seal.first != expected {
                 Some(format!("the seals do not go on at record {expected}"))
             } else if seal.previous != previous {
-                Some("the seal does not name the one before: something was edited, or left out".into())
+                Some(
+                    "the seal does not name the one before: something was edited, or left out"
+                        .into(),
+                )
             } else {
                 None
             };
@@ -99,7 +102,12 @@ impl Chain {
         let mut seen = 0;
         while let Some(hash) = reached.get(seen).copied() {
             seen += 1;
-            for (offset, new) in self.lawful.get(&(changed.first, hash)).into_iter().flatten() {
+            for (offset, new) in self
+                .lawful
+                .get(&(changed.first, hash))
+                .into_iter()
+                .flatten()
+            {
                 if *new == changed.now && *offset == changed.why {
                     return true;
                 }

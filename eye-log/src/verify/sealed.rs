@@ -101,7 +101,10 @@ fn read_footers(file: &Arc<SealedFile>, chain: &mut Chain) -> Result<Footers, Re
     let changes = file.changes()?;
     Ok(Footers {
         list: file.blocks()?,
-        changes: changes.into_iter().map(|change| (change.first, change)).collect(),
+        changes: changes
+            .into_iter()
+            .map(|change| (change.first, change))
+            .collect(),
         sessions: file.session_entries()?,
         ids: file.id_entries()?,
         controls: file.controls()?,
@@ -149,11 +152,7 @@ fn count_all(
 }
 
 /// Reads a stretch of blocks in one go and counts what is in them.
-fn count(
-    footer: &Footers,
-    range: std::ops::Range<usize>,
-    done: &AtomicU64,
-) -> io::Result<Counted> {
+fn count(footer: &Footers, range: std::ops::Range<usize>, done: &AtomicU64) -> io::Result<Counted> {
     let file = &footer.file;
     let entries = &footer.list[range.clone()];
     let there = || entries.iter().filter(|entry| entry.gone.is_none());
@@ -202,7 +201,8 @@ impl Counted {
     fn block(&mut self, footer: &Footers, block: &Block) -> Result<(), String> {
         let mut last_session = None;
         for (offset, bytes) in block.records() {
-            let record = payload::decode(bytes).map_err(|what| format!("record {offset}: {what}"))?;
+            let record =
+                payload::decode(bytes).map_err(|what| format!("record {offset}: {what}"))?;
             let event = match record {
                 Record::Event(event) => event,
                 Record::Gone(_) => continue,
@@ -227,9 +227,14 @@ impl Counted {
             if last_session != Some((event.session_id, event.application)) {
                 last_session = Some((event.session_id, event.application));
                 let key = footer.keys.session(event.session_id);
-                let place = footer.sessions.binary_search_by(|entry| entry.key.cmp(&key));
-                if place.is_ok_and(|place| footer.sessions[place].application != event.application) {
-                    return Err(format!("record {offset}: the footer names another owner of its session"));
+                let place = footer
+                    .sessions
+                    .binary_search_by(|entry| entry.key.cmp(&key));
+                if place.is_ok_and(|place| footer.sessions[place].application != event.application)
+                {
+                    return Err(format!(
+                        "record {offset}: the footer names another owner of its session"
+                    ));
                 }
             }
             if event.client.is_some() {
@@ -246,7 +251,10 @@ impl Counted {
     fn add(&mut self, other: Self) {
         self.events += other.events;
         self.records += other.records;
-        self.min_timestamp = [self.min_timestamp, other.min_timestamp].into_iter().flatten().min();
+        self.min_timestamp = [self.min_timestamp, other.min_timestamp]
+            .into_iter()
+            .flatten()
+            .min();
         self.max_timestamp = self.max_timestamp.max(other.max_timestamp);
         self.controls.extend(other.controls);
         for (key, (events, bytes)) in other.ledger {
@@ -269,7 +277,9 @@ fn conclude(footer: &Footers, counted: Counted, report: &mut VerifyReport, chain
         chain.record(*offset, record);
     }
     let whole = counted.damage.is_empty();
-    report.damage.extend(counted.damage.into_iter().map(Into::into));
+    report
+        .damage
+        .extend(counted.damage.into_iter().map(Into::into));
     for (place, hash) in &counted.hashes {
         let entry = &footer.list[*place];
         let change = footer.changes.get(&entry.first);
@@ -301,7 +311,10 @@ fn conclude(footer: &Footers, counted: Counted, report: &mut VerifyReport, chain
             counted.max_timestamp.unwrap_or(i64::MIN),
         );
         if counted.events != summary.events {
-            wrong.push(format!("the footer counts {} events, there are {}", summary.events, counted.events));
+            wrong.push(format!(
+                "the footer counts {} events, there are {}",
+                summary.events, counted.events
+            ));
         }
         if times != (summary.min_timestamp, summary.max_timestamp) {
             wrong.push("the footer's times are not those of the events".to_owned());

@@ -6,8 +6,8 @@ use std::path::Path;
 use serde::Serialize;
 use uuid::Uuid;
 
-use crate::format::payload;
 use crate::format::frame::Table;
+use crate::format::payload;
 use crate::offset::Offset;
 use crate::segment::Segment;
 use crate::segment::walk::{Step, Walk};
@@ -72,7 +72,9 @@ pub fn stats(folder: &Path) -> io::Result<LogStats> {
         let summary = &file.trailer.summary;
         let ledger = file.ledger().map_err(as_io)?;
         let seals = file.seals().map_err(as_io)?;
-        let seal = seals.last().map(|seal| hexadecimal(&seal.hash(file.header.store)));
+        let seal = seals
+            .last()
+            .map(|seal| hexadecimal(&seal.hash(file.header.store)));
         stats.head.clone_from(&seal);
         stats.segments.push(SegmentStats {
             file: file.name.clone(),

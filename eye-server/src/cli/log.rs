@@ -27,7 +27,11 @@ pub(crate) enum LogCommand {
         after_help = "Examples:\n  eye log verify\n  eye log verify --data /backup/eye --json\n  \
                       eye log verify --server http://10.0.0.5:8001 --token eye_a_…   the service checks its own"
     )]
-    Verify,
+    Verify {
+        /// The hash of a seal, as `eye log stats` printed it once: the chain must still have it
+        #[arg(long, value_name = "HASH")]
+        head: Option<String>,
+    },
     /// Segments, events, bytes and time ranges
     Stats,
     Dump(dump::DumpArgs),
@@ -35,11 +39,11 @@ pub(crate) enum LogCommand {
 }
 
 pub(crate) async fn run(command: &LogCommand, common: &Common) -> Result<Outcome, Failure> {
-    if matches!(command, LogCommand::Verify) && common.server.is_some() {
+    if matches!(command, LogCommand::Verify { head: None }) && common.server.is_some() {
         return remote::verify(common).await;
     }
     let name = match command {
-        LogCommand::Verify => "log verify",
+        LogCommand::Verify { .. } => "log verify",
         LogCommand::Stats => "log stats",
         LogCommand::Dump(_) => "log dump",
         LogCommand::Replay(_) => "log replay",
@@ -49,10 +53,13 @@ pub(crate) async fn run(command: &LogCommand, common: &Common) -> Result<Outcome
     let unread =
         |error: io::Error| Failure::Failed(format!("cannot read {}: {error}", folder.display()));
     match command {
-        LogCommand::Verify => {
+        LogCommand::Verify { head } => {
+            let head = head.as_deref().map(seal_hash).transpose()?;
             let mut progress = Progress::new("verifying", 0);
-            let report = verify(&folder, &mut |done, of| progress.tick(done, Some(of), None))
-                .map_err(unread)?;
+            let report = verify(&folder, head, &mut |done, of| {
+                progress.tick(done, Some(of), None);
+            })
+            .map_err(unread)?;
             progress.clear();
             let ok = report.damage.is_empty();
             print(&if common.json {
@@ -74,6 +81,24 @@ pub(crate) async fn run(command: &LogCommand, common: &Common) -> Result<Outcome
         LogCommand::Dump(args) => dump::run(args, &folder),
         LogCommand::Replay(args) => replay::run(args, common).await,
     }
+}
+
+/// Reads the hash of a seal.
+fn seal_hash(text: &str) -> Result<[u8; 32], Failure> {
+    let wrong = || {
+        Failure::Usage(format!(
+            "--head: {text:?} is no hash of a seal: 64 hexadecimal digits, as `eye log stats` prints them"
+        ))
+    };
+    if text.len() != 64 || !text.is_ascii() {
+        return Err(wrong());
+    }
+    let mut hash = [0; 32];
+    for (place, byte) in hash.iter_mut().enumerate() {
+        let digits = &text[place * 2..place * 2 + 2];
+        *byte = u8::from_str_radix(digits, 16).map_err(|_| wrong())?;
+    }
+    Ok(hash)
 }
 
 /// Returns the folder of the log's files, which must be there.
@@ -200,12 +225,19 @@ fn stats_json(stats: &LogStats) -> Value {
                 "first_received_at": time(segment.first_received_at),
                 "last_received_at": time(segment.last_received_at),
                 "sealed": segment.sealed,
+                "generation": segment.generation,
+                "record_bytes": segment.record_bytes,
+                "gone": segment.gone,
+                "first_timestamp": time(segment.first_timestamp),
+                "last_timestamp": time(segment.last_timestamp),
+                "seal": segment.seal,
             })
         })
         .collect();
     let total = totals(&stats.segments);
     json!({
         "store": stats.store_id,
+        "head": stats.head,
         "segments": segments,
         "events": total.events,
         "bytes": total.bytes,
@@ -224,6 +256,7 @@ fn print_stats(stats: &LogStats, folder: &Path) -> Result<(), Failure> {
         ("in use", Align::Right),
         ("on disk", Align::Right),
         ("bytes/event", Align::Right),
+        ("of plain", Align::Right),
         ("state", Align::Left),
         ("first received", Align::Left),
         ("last received", Align::Left),
@@ -232,6 +265,13 @@ fn print_stats(stats: &LogStats, folder: &Path) -> Result<(), Failure> {
         bytes
             .checked_div(events)
             .map_or_else(|| "-".to_owned(), figures::count)
+    };
+    // Compared with the records before compression, in thousandths so that no figure is lost on the way.
+    let ratio = |bytes: u64, plain: u64| {
+        (bytes * 1000).checked_div(plain).map_or_else(
+            || "-".to_owned(),
+            |of| format!("{}.{:03}", of / 1000, of % 1000),
+        )
     };
     let shown = |micros| time(micros).unwrap_or_else(|| "-".to_owned());
     for segment in &stats.segments {
@@ -242,6 +282,7 @@ fn print_stats(stats: &LogStats, folder: &Path) -> Result<(), Failure> {
             figures::bytes(segment.bytes),
             figures::bytes(segment.file_bytes),
             per_event(segment.bytes, segment.events),
+            ratio(segment.bytes, segment.record_bytes),
             if segment.sealed { "sealed" } else { "active" }.to_owned(),
             shown(segment.first_received_at),
             shown(segment.last_received_at),
@@ -255,12 +296,27 @@ fn print_stats(stats: &LogStats, folder: &Path) -> Result<(), Failure> {
         figures::bytes(total.bytes),
         figures::bytes(total.file_bytes),
         per_event(total.bytes, total.events),
+        ratio(
+            total.bytes,
+            stats
+                .segments
+                .iter()
+                .map(|segment| segment.record_bytes)
+                .sum(),
+        ),
         String::new(),
         shown(total.first_received_at),
         shown(total.last_received_at),
     ]);
     match stats.store_id {
-        Some(store) => note(&format!("store {store} in {}", folder.display())),
+        Some(store) => {
+            note(&format!("store {store} in {}", folder.display()));
+            if let Some(head) = &stats.head {
+                note(&format!(
+                    "last seal {head}: note it elsewhere, and `eye log verify --head` checks that the chain still has it"
+                ));
+            }
+        }
         None => note(&format!("no segments in {}", folder.display())),
     }
     table.print()

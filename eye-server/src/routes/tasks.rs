@@ -102,7 +102,7 @@ fn named(state: &AppState, id: Result<Path<String>, PathRejection>) -> Result<Ar
 
 /// Reads every byte of the log, as `eye log verify` does.
 fn verified(folder: &std::path::Path, pulse: &Pulse) -> Result<Value, Problem> {
-    let report = verify(folder, &mut |done, of| pulse.tell(done, of)).map_err(|error| {
+    let report = verify(folder, None, &mut |done, of| pulse.tell(done, of)).map_err(|error| {
         Problem::new(Code::Damaged, format!("The log cannot be read: {error}."))
     })?;
     let mut result = serde_json::to_value(&report).unwrap_or_default();
