@@ -137,6 +137,11 @@ pub fn backup(
     make_private_folder(&target).map_err(BackupError::io("making", &target))?;
     // Two backups into one folder, or a server on it, would take each other's files away.
     let _lock = lock(&target).map_err(BackupError::Busy)?;
+    let marker = to.join(UNFINISHED);
+    // The first backup is none before it is finished; later ones leave the one before whole until the exchange.
+    if Listing::of(&target)?.is_empty() {
+        mark_unfinished(to, &marker)?;
+    }
     let mut attempt = 1;
     let (listing, mut report) = loop {
         let listing = Listing::of(log)?;
@@ -148,9 +153,7 @@ pub fn backup(
             Err(error) => return Err(error),
         }
     };
-    let marker = to.join(UNFINISHED);
-    write_whole(&marker, b"eye backup is exchanging files\n")?;
-    sync_folder(to)?;
+    mark_unfinished(to, &marker)?;
     report.removed = exchange(&target, &listing)?;
     let verified = verified(&target, progress)?;
     std::fs::remove_file(&marker).map_err(BackupError::io("removing", &marker))?;
@@ -162,6 +165,11 @@ pub fn backup(
         files: listing.sealed.len() + listing.raw.len(),
         ..report
     })
+}
+
+fn mark_unfinished(to: &Path, marker: &Path) -> Result<(), BackupError> {
+    write_whole(marker, b"eye backup is exchanging files\n")?;
+    sync_folder(to)
 }
 
 /// Copies the log in `from/log` to `data/log`, which must not be there or hold nothing. It takes its place only once it
@@ -191,7 +199,7 @@ pub fn restore(
     let _ = std::fs::remove_dir_all(&staged);
     make_private_folder(&staged).map_err(BackupError::io("making", &staged))?;
     let listing = Listing::of(&source)?;
-    if listing.raw.is_empty() && listing.sealed.is_empty() {
+    if listing.is_empty() {
         return Err(BackupError::Refused(format!(
             "{} holds no files of a log",
             source.display()
@@ -223,6 +231,11 @@ struct Listing {
 }
 
 impl Listing {
+    /// Says whether there is no file of records.
+    fn is_empty(&self) -> bool {
+        self.raw.is_empty() && self.sealed.is_empty()
+    }
+
     /// Lists a folder between two looks at its manifest that show the same: then every file the manifest names, and
     /// every raw segment behind them, was there.
     fn of(log: &Path) -> Result<Self, BackupError> {

@@ -10,6 +10,7 @@ mod admission;
 mod appender;
 pub mod backup;
 mod cache;
+pub mod compaction;
 pub mod config;
 mod disk_floor;
 mod erasures;
@@ -40,7 +41,7 @@ mod writer;
 
 pub use admission::{Batch, Exception, Receipt};
 pub use config::LogConfig;
-pub use erasures::Erasure;
+pub use erasures::{EraseRequest, Erasure};
 pub use error::{AppendError, ChangeError, OpenError, QueueFull, ReadError};
 pub use event::{Event, EventDraft, EventRules, InvalidCode, InvalidEvent};
 pub use files::SealedInfo;

@@ -62,6 +62,17 @@ pub enum Note {
     Tally(TallyRecord),
 }
 
+impl Note {
+    /// Says when it is appended; the writer knows.
+    pub(crate) fn stamp(&mut self, instant: i64) {
+        match self {
+            Self::Maintenance(record) => record.at = instant,
+            Self::Erasure(record) => record.at = instant,
+            Self::Tally(record) => record.at = instant,
+        }
+    }
+}
+
 /// What was done to blocks that had been sealed: it lets the chain of seals be verified afterwards.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MaintenanceRecord {

@@ -208,8 +208,8 @@ impl Writer {
                         Err(error) => reply(Err(error)),
                     }
                 }
-                Request::Note(note, reply) => {
-                    match self.note(&note, &mut answers, &mut registry_changed) {
+                Request::Note(mut note, reply) => {
+                    match self.note(&mut note, &mut answers, &mut registry_changed) {
                         Ok(offset) => {
                             let shared = self.shared.clone();
                             answers.push(Box::new(move |failed| {
@@ -239,13 +239,14 @@ impl Writer {
     /// Appends a record about the log itself; returns its offset.
     fn note(
         &mut self,
-        note: &Note,
+        note: &mut Note,
         answers: &mut Answers,
         registry_changed: &mut bool,
     ) -> Result<Offset, AppendError> {
         let at = self.appender.arrival();
+        note.stamp(at);
         let mut bytes = Vec::new();
-        payload::push_note(&mut bytes, note, at);
+        payload::push_note(&mut bytes, note);
         self.make_room(1, bytes.len(), answers, registry_changed)?;
         let offset = self.appender.next_offset();
         self.appender

@@ -34,6 +34,14 @@ impl Keys {
         )
     }
 
+    /// Returns what stands for a request to erase: 16 bytes.
+    pub fn erasure(&self, request: &str) -> [u8; 16] {
+        super::bytes_at(
+            blake3::keyed_hash(&self.sessions, request.as_bytes()).as_bytes(),
+            0,
+        )
+    }
+
     /// Returns what stands for an application's id: 42 bits.
     pub fn id_print(&self, application: ApplicationId, id: Uuid) -> u64 {
         let mut bytes = [0; 20];

@@ -304,12 +304,12 @@ pub fn event_head(record: &[u8]) -> Option<EventHead> {
     })
 }
 
-/// Appends a record about the log itself, made at `at`.
-pub fn push_note(out: &mut Vec<u8>, note: &Note, at: i64) {
+/// Appends a record about the log itself.
+pub fn push_note(out: &mut Vec<u8>, note: &Note) {
     match note {
         Note::Maintenance(record) => {
             let value = MaintenanceV1 {
-                at,
+                at: record.at,
                 by: record.by.into_bytes(),
                 request: record.request.into_bytes(),
                 reason: record.reason.code(),
@@ -325,7 +325,7 @@ pub fn push_note(out: &mut Vec<u8>, note: &Note, at: i64) {
         }
         Note::Erasure(record) => {
             let value = ErasureV1 {
-                at,
+                at: record.at,
                 by: record.by.into_bytes(),
                 request: record.request.into_bytes(),
                 id: record.id.into_bytes(),
@@ -340,7 +340,7 @@ pub fn push_note(out: &mut Vec<u8>, note: &Note, at: i64) {
         }
         Note::Tally(record) => {
             let value = TallyV1 {
-                at,
+                at: record.at,
                 application: record.application.map(|application| application.0),
                 duplicates: record.duplicates,
                 rejected: record.rejected,

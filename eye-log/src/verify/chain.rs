@@ -1,6 +1,6 @@
 //! The chain of seals, and the records that say why a block is not as it was first sealed.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use uuid::Uuid;
 
@@ -8,6 +8,9 @@ use crate::format::seal::{Hash, Seal};
 use crate::offset::Offset;
 use crate::record::MaintenanceRecord;
 use crate::verify::{DamageReport, VerifyReport};
+
+/// The hash that stands for a range without a block.
+const NO_BLOCK: Hash = [0; 32];
 
 /// A block that is not as it was first sealed.
 pub(super) struct Changed {
@@ -27,6 +30,8 @@ pub(super) struct Chain {
     /// Seals with the file they stand in.
     pub(super) seals: Vec<(String, Seal)>,
     pub(super) changed: Vec<Changed>,
+    /// Blocks that went with their whole range: the first offset, and the record that says so.
+    dropped: HashSet<(Offset, Offset)>,
     /// What maintenance records say: by block and hash before, the hash after and the record's offset.
     lawful: HashMap<(Offset, Hash), Vec<(Offset, Hash)>>,
 }
@@ -39,6 +44,9 @@ impl Chain {
                 .entry((block.first, block.old))
                 .or_default()
                 .push((offset, block.new));
+            if block.new == NO_BLOCK {
+                self.dropped.insert((block.first, offset));
+            }
         }
     }
 
@@ -98,6 +106,9 @@ impl Chain {
 
     /// Says whether records lead from a block as sealed to the block as it is, the last one being the one it names.
     fn is_lawful(&self, changed: &Changed) -> bool {
+        if changed.now == NO_BLOCK {
+            return self.dropped.contains(&(changed.first, changed.why));
+        }
         let mut reached = vec![changed.sealed];
         let mut seen = 0;
         while let Some(hash) = reached.get(seen).copied() {
