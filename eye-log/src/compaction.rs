@@ -8,7 +8,6 @@ mod rewrite;
 
 use std::ops::Range;
 use std::sync::{Arc, PoisonError};
-use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
@@ -22,12 +21,10 @@ use crate::record::{BlockChange, MaintenanceRecord, Note, Reason, Record};
 use crate::registry::Actor;
 use crate::retention::{self, Cutoffs};
 use crate::sealed::SealedFile;
-use crate::sealing::SealError;
+use crate::sealing::{self, SealError};
 use plan::Unit;
 use rewrite::Rewritten;
 
-/// How long sealing what was just closed may take before compaction gives up waiting for it.
-const SEALING_PATIENCE: Duration = Duration::from_secs(120);
 /// Blocks named in one record at most.
 const RECORD_BLOCKS: usize = 10_000;
 /// A retention run that would take more than a tenth of all events wants to be confirmed if the clock has jumped by
@@ -96,9 +93,6 @@ pub enum CompactError {
     /// Somebody asked to stop.
     #[error("stopped")]
     Stopped,
-    /// A segment is not sealed and does not get sealed.
-    #[error("a closed segment was not sealed within two minutes; the log says why")]
-    NotSealed,
     /// A large part of all events would expire right after the clock jumped.
     #[error(
         "{events} of {all} events would expire, and the clock is {hours} h ahead of the last record: check the clock, then confirm"
@@ -140,7 +134,7 @@ impl Log {
             .collect();
         if !what.dry_run && (what.seal_all || self.reaches_raw(&hidden)) {
             self.roll()?;
-            self.wait_until_sealed()?;
+            self.seal_closed()?;
         }
         let shared = self.shared();
         let _alone = shared
@@ -311,21 +305,16 @@ impl Log {
         ranges.touches(&(sealed_end..Offset::MAX))
     }
 
-    fn wait_until_sealed(&self) -> Result<(), CompactError> {
-        let began = Instant::now();
-        loop {
-            let pieces = self.shared().files.pieces();
-            let waiting = pieces
-                .iter()
-                .any(|piece| matches!(piece, Piece::Raw(segment) if segment.closed().is_some()));
-            if !waiting {
-                return Ok(());
+    /// Seals what is closed and the keeper has not sealed yet.
+    fn seal_closed(&self) -> Result<(), CompactError> {
+        for piece in self.shared().files.pieces().iter() {
+            if let Piece::Raw(segment) = piece
+                && segment.closed().is_some()
+            {
+                sealing::seal(self.shared(), segment)?;
             }
-            if began.elapsed() > SEALING_PATIENCE {
-                return Err(CompactError::NotSealed);
-            }
-            std::thread::sleep(Duration::from_millis(10));
         }
+        Ok(())
     }
 
     /// Takes away torn tails that were kept aside: they may hold what was erased.

@@ -22,6 +22,7 @@ use crate::format::sealed_header::SealedHeader;
 use crate::format::segment_header::SEGMENT_HEADER_BYTES;
 use crate::log::Shared;
 use crate::offset::Offset;
+use crate::pieces::Piece;
 use crate::registry::ApplicationId;
 use crate::retention::hour_of;
 use crate::sealed::SealedFile;
@@ -189,12 +190,22 @@ pub enum SealError {
     Read(#[from] ReadError),
 }
 
-/// Rewrites a closed segment as a sealed file and takes the segment away.
+/// Rewrites a closed segment as a sealed file and takes the segment away, unless somebody has done that already. The
+/// ones before it are sealed.
 pub(crate) fn seal(shared: &Shared, segment: &Segment) -> Result<(), SealError> {
     let _alone = shared
         .maintenance
         .lock()
         .unwrap_or_else(PoisonError::into_inner);
+    let base = segment.header.base;
+    let there = shared
+        .files
+        .pieces()
+        .iter()
+        .any(|piece| matches!(piece, Piece::Raw(other) if other.header.base == base));
+    if !there {
+        return Ok(());
+    }
     let closed = segment.closed().expect("only closed segments are sealed");
     let file = write(shared, segment, closed)?;
     shared.files.replace(shared.storage.as_ref(), file)?;

@@ -1,6 +1,8 @@
 //! The few file operations the log needs, so that tests can put a disk behind it that loses power, tears and fills up.
 
 mod disk;
+#[cfg(any(test, feature = "testing"))]
+pub mod faulty;
 
 use std::fmt::Debug;
 use std::io;

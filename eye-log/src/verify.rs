@@ -102,7 +102,16 @@ pub fn verify(
     head: Option<Hash>,
     progress: &mut dyn FnMut(u64, u64),
 ) -> io::Result<VerifyReport> {
-    let opened = open(folder)?;
+    verify_in(&Disk::read_only(folder), head, progress)
+}
+
+/// Does what [`verify`] does, in a storage of one's own.
+pub fn verify_in(
+    storage: &dyn Storage,
+    head: Option<Hash>,
+    progress: &mut dyn FnMut(u64, u64),
+) -> io::Result<VerifyReport> {
+    let opened = open(storage)?;
     let mut report = VerifyReport {
         segments: opened.sealed.len() + opened.raw.len(),
         ..VerifyReport::default()
@@ -148,10 +157,10 @@ pub fn verify(
 }
 
 /// Opens all files; what cannot be opened is damage. Files may be replaced meanwhile: then once more.
-fn open(folder: &Path) -> io::Result<Opened> {
+fn open(storage: &dyn Storage) -> io::Result<Opened> {
     let mut attempt = 1;
     loop {
-        let opened = open_once(folder)?;
+        let opened = open_once(storage)?;
         let unsteady = opened
             .damage
             .iter()
@@ -164,8 +173,7 @@ fn open(folder: &Path) -> io::Result<Opened> {
     }
 }
 
-fn open_once(folder: &Path) -> io::Result<Opened> {
-    let storage = Disk::read_only(folder);
+fn open_once(storage: &dyn Storage) -> io::Result<Opened> {
     let names = storage.list()?;
     let mut opened = Opened {
         sealed: Vec::new(),
@@ -173,12 +181,12 @@ fn open_once(folder: &Path) -> io::Result<Opened> {
         damage: Vec::new(),
         durable_end: 0,
     };
-    let manifest = match manifests::read(&storage, &names) {
+    let manifest = match manifests::read(storage, &names) {
         Ok(found) => found.manifest,
         Err(Failed::Io(_, _, error)) => return Err(error),
         Err(Failed::Damaged(damage)) => {
             opened.damage.push(damage);
-            manifests::guess(&storage, &names)
+            manifests::guess(storage, &names)
         }
     };
     opened.durable_end = manifest.durable_end;
@@ -190,7 +198,7 @@ fn open_once(folder: &Path) -> io::Result<Opened> {
             end: entry.end,
             generation: entry.generation,
         };
-        match SealedFile::open(&storage, &name, shared.clone()) {
+        match SealedFile::open(storage, &name, shared.clone()) {
             Ok(file) => {
                 if *store.get_or_insert(file.header.store) != file.header.store
                     || file.trailer.checksum != entry.trailer_checksum
@@ -225,7 +233,7 @@ fn open_once(folder: &Path) -> io::Result<Opened> {
             });
         }
         expected = base;
-        match open_segment(&storage, base) {
+        match open_segment(storage, base) {
             Ok(segment) => {
                 if *store.get_or_insert(segment.header.store) != segment.header.store {
                     let what = format!("a segment of another store, {}", segment.header.store);

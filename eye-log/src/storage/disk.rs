@@ -2,9 +2,11 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, FileExt, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+use rustix::fs::OFlags;
 
 use super::{Storage, StorageFile};
 
@@ -75,6 +77,23 @@ impl Storage for Disk {
         ))
     }
 
+    fn open_direct(&self, name: &str) -> io::Result<Arc<dyn StorageFile>> {
+        let path = self.folder.join(name);
+        let cached = File::open(&path)?;
+        // After a failed sync, clean pages show what the disk does not have. Without them everybody reads the disk.
+        let _ = rustix::fs::fadvise(&cached, 0, None, rustix::fs::Advice::DontNeed);
+        let direct = OpenOptions::new()
+            .read(true)
+            .custom_flags(OFlags::DIRECT.bits().cast_signed())
+            .open(&path);
+        match direct {
+            Ok(file) => Ok(Arc::new(Direct { file })),
+            // Not every file system can do it (EINVAL); then the pages just dropped must do.
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(Arc::new(cached)),
+            Err(error) => Err(error),
+        }
+    }
+
     fn create(&self, name: &str) -> io::Result<Arc<dyn StorageFile>> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(true);
@@ -101,6 +120,56 @@ impl Storage for Disk {
     }
 }
 
+/// What reads past the page cache must be aligned to: no disk asks for more.
+const DIRECT_ALIGNMENT: usize = 4096;
+
+/// A file read past the page cache.
+#[derive(Debug)]
+struct Direct {
+    file: File,
+}
+
+impl StorageFile for Direct {
+    fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<()> {
+        let alignment = DIRECT_ALIGNMENT as u64;
+        let start = position / alignment * alignment;
+        let skip = usize::try_from(position - start).unwrap_or(0);
+        let wanted = skip + buffer.len();
+        let span = wanted.next_multiple_of(DIRECT_ALIGNMENT);
+        // The buffer must be aligned as well: a little more than needed, from the first aligned byte on.
+        let mut bytes = vec![0; span + DIRECT_ALIGNMENT];
+        let from = bytes.as_ptr().align_offset(DIRECT_ALIGNMENT);
+        let aligned = &mut bytes[from..from + span];
+        let mut read = 0;
+        while read < wanted {
+            match FileExt::read_at(&self.file, &mut aligned[read..], start + read as u64) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(more) => read += more,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        buffer.copy_from_slice(&aligned[skip..wanted]);
+        Ok(())
+    }
+
+    fn write_at(&self, _: &[u8], _: u64) -> io::Result<()> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn size(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.len())
+    }
+
+    fn set_size(&self, _: u64) -> io::Result<()> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+}
+
 impl StorageFile for File {
     fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<()> {
         self.read_exact_at(buffer, position)
@@ -120,5 +189,36 @@ impl StorageFile for File {
 
     fn set_size(&self, bytes: u64) -> io::Result<()> {
         self.set_len(bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn reading_past_the_cache_gives_the_same_bytes_at_every_position() {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = Disk::new(folder.path());
+        let bytes: Vec<u8> = (0..20_000u32).flat_map(u32::to_le_bytes).collect();
+        let file = disk.create("one").unwrap();
+        file.write_at(&bytes, 0).unwrap();
+        let direct = disk.open_direct("one").unwrap();
+        assert_eq!(direct.size().unwrap(), bytes.len() as u64);
+        for (at, length) in [
+            (0, 10),
+            (1, 4096),
+            (4095, 2),
+            (4096, 4096),
+            (70_000, 10_000),
+            (79_999, 1),
+        ] {
+            let mut read = vec![0; length];
+            direct.read_at(&mut read, at as u64).unwrap();
+            assert_eq!(read, bytes[at..at + length], "{length} bytes at {at}");
+        }
+        let beyond = direct.read_at(&mut [0; 2], 79_999).unwrap_err();
+        assert_eq!(beyond.kind(), io::ErrorKind::UnexpectedEof);
     }
 }

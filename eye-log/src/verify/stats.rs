@@ -11,6 +11,7 @@ use crate::format::payload;
 use crate::offset::Offset;
 use crate::segment::Segment;
 use crate::segment::walk::{Step, Walk};
+use crate::storage::Disk;
 use crate::verify::chain::hexadecimal;
 use crate::verify::{as_io, open};
 
@@ -62,7 +63,7 @@ pub struct SegmentStats {
 
 /// Returns a log's figures. Reads footers, and raw segments whole; takes no lock.
 pub fn stats(folder: &Path) -> io::Result<LogStats> {
-    let opened = open(folder)?;
+    let opened = open(&Disk::read_only(folder))?;
     if let Some(damage) = opened.damage.into_iter().next() {
         return Err(io::Error::new(io::ErrorKind::InvalidData, damage));
     }

@@ -1,0 +1,474 @@
+//! A disk in memory that loses power, tears writes, fails, lies and fills up: for tests.
+//!
+//! What must stay true: it never does worse than a real disk may. What was synced stays; a name is there after a power
+//! cut if it was synced, and may be if it was not; of what was written and not synced any sectors may be there.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::{Storage, StorageFile};
+
+/// What a disk writes as a whole.
+const SECTOR_BYTES: usize = 512;
+
+/// Which of the unsynced bytes a power cut leaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Retention {
+    /// Those written first, up to some byte.
+    Prefix,
+    /// Any sectors.
+    Subset,
+}
+
+/// A disk in memory. Clones are the same disk.
+#[derive(Debug, Clone, Default)]
+pub struct Faulty {
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    names: BTreeMap<String, usize>,
+    synced_names: BTreeMap<String, usize>,
+    name_changes: Vec<NameChange>,
+    files: Vec<Content>,
+    /// Calls that change something, so far.
+    calls: u64,
+    power_goes_at: Option<u64>,
+    fails_at: Option<u64>,
+    next_sync_lies: bool,
+    power_is_gone: bool,
+    capacity: Option<u64>,
+}
+
+#[derive(Debug, Clone)]
+enum NameChange {
+    Set(String, usize),
+    Move(String, String, usize),
+    Remove(String),
+}
+
+/// A file's bytes: as a process sees them, as the disk has them, and what is on the way.
+#[derive(Debug, Default)]
+struct Content {
+    live: Vec<u8>,
+    synced: Vec<u8>,
+    unsynced: Vec<Change>,
+}
+
+#[derive(Debug, Clone)]
+enum Change {
+    Write(usize, Vec<u8>),
+    Resize(usize),
+}
+
+impl Change {
+    fn apply(&self, bytes: &mut Vec<u8>) {
+        match self {
+            Self::Write(at, written) => write(bytes, *at, written),
+            Self::Resize(length) => bytes.resize(*length, 0),
+        }
+    }
+}
+
+fn write(bytes: &mut Vec<u8>, at: usize, written: &[u8]) {
+    if bytes.len() < at + written.len() {
+        bytes.resize(at + written.len(), 0);
+    }
+    bytes[at..at + written.len()].copy_from_slice(written);
+}
+
+fn no_power() -> io::Error {
+    io::Error::other("the power is gone")
+}
+
+fn failed() -> io::Error {
+    io::Error::other("the disk failed")
+}
+
+impl State {
+    /// Counts a call that changes something; says whether it is the one at which the power goes.
+    fn call(&mut self) -> io::Result<bool> {
+        if self.power_is_gone {
+            return Err(no_power());
+        }
+        self.calls += 1;
+        if self.fails_at == Some(self.calls) {
+            return Err(failed());
+        }
+        if self.power_goes_at.is_some_and(|at| self.calls >= at) {
+            self.power_is_gone = true;
+            return Ok(true);
+        }
+        Ok(false)
+    }
+
+    fn used(&self) -> u64 {
+        self.names
+            .values()
+            .map(|file| self.files[*file].live.len() as u64)
+            .sum()
+    }
+}
+
+/// A generator of random numbers that is the same everywhere (SplitMix64).
+#[derive(Debug, Clone)]
+pub struct Dice(u64);
+
+impl Dice {
+    /// Starts with a seed.
+    pub fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// Returns a number below `bound`, which is not 0.
+    pub fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let x = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (x ^ (x >> 31)) % bound
+    }
+
+    /// Returns true once in `of` times.
+    pub fn one_in(&mut self, of: u64) -> bool {
+        self.below(of) == 0
+    }
+}
+
+impl Faulty {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns how many calls that change something there were.
+    pub fn calls(&self) -> u64 {
+        self.state().calls
+    }
+
+    /// Has the power go at the call with this number: what it does is torn, and nothing works any more.
+    pub fn power_goes_at(&self, call: u64) {
+        self.state().power_goes_at = Some(call);
+    }
+
+    /// Has one call fail, once.
+    pub fn fails_at(&self, call: u64) {
+        self.state().fails_at = Some(call);
+    }
+
+    /// Has the next sync fail while the page cache pretends that nothing happened: the bytes are still read, and never
+    /// reach the disk (what Linux does).
+    pub fn next_sync_lies(&self) {
+        self.state().next_sync_lies = true;
+    }
+
+    /// Sets how many bytes fit, all files together; `None` for any number.
+    pub fn set_capacity(&self, bytes: Option<u64>) {
+        self.state().capacity = bytes;
+    }
+
+    /// Says whether the power went.
+    pub fn power_is_gone(&self) -> bool {
+        self.state().power_is_gone
+    }
+
+    /// Cuts the power and brings it back: only what the disk has is left.
+    pub fn power_cut(&self, seed: u64, retention: Retention) {
+        let mut dice = Dice::new(seed);
+        let mut state = self.state();
+        let changes = std::mem::take(&mut state.name_changes);
+        let kept = match retention {
+            Retention::Prefix => dice.below(changes.len() as u64 + 1),
+            Retention::Subset => u64::MAX,
+        };
+        for (number, change) in (0u64..).zip(changes) {
+            if number >= kept || (retention == Retention::Subset && dice.one_in(2)) {
+                continue;
+            }
+            match change {
+                NameChange::Set(name, file) => {
+                    state.synced_names.insert(name, file);
+                }
+                NameChange::Move(from, to, file) => {
+                    state.synced_names.remove(&from);
+                    state.synced_names.insert(to, file);
+                }
+                NameChange::Remove(name) => {
+                    state.synced_names.remove(&name);
+                }
+            }
+        }
+        state.names = state.synced_names.clone();
+        for file in &mut state.files {
+            file.cut(&mut dice, retention);
+        }
+        state.power_is_gone = false;
+        state.power_goes_at = None;
+        state.fails_at = None;
+        state.next_sync_lies = false;
+    }
+
+    /// Ends the process but not the power: everything written is still there.
+    pub fn process_ends(&self) {
+        let mut state = self.state();
+        state.power_is_gone = false;
+        state.power_goes_at = None;
+        state.fails_at = None;
+        state.next_sync_lies = false;
+    }
+
+    /// Returns a file's bytes as a process sees them.
+    pub fn bytes(&self, name: &str) -> Option<Vec<u8>> {
+        let state = self.state();
+        let file = *state.names.get(name)?;
+        Some(state.files[file].live.clone())
+    }
+
+    /// Puts a file's bytes in place, on the disk too: for copies, and for damage.
+    pub fn put(&self, name: &str, bytes: Vec<u8>) {
+        let mut state = self.state();
+        let file = state.files.len();
+        state.files.push(Content {
+            live: bytes.clone(),
+            synced: bytes,
+            unsynced: Vec::new(),
+        });
+        state.names.insert(name.to_owned(), file);
+        state.synced_names.insert(name.to_owned(), file);
+    }
+
+    /// Returns a disk with the same files, all of them synced.
+    pub fn copy(&self) -> Self {
+        let copy = Self::default();
+        let names: Vec<String> = self.state().names.keys().cloned().collect();
+        for name in names {
+            if let Some(bytes) = self.bytes(&name) {
+                copy.put(&name, bytes);
+            }
+        }
+        copy
+    }
+}
+
+impl Content {
+    fn cut(&mut self, dice: &mut Dice, retention: Retention) {
+        let changes = std::mem::take(&mut self.unsynced);
+        let whole = match retention {
+            Retention::Prefix => dice.below(changes.len() as u64 + 1),
+            Retention::Subset => u64::MAX,
+        };
+        for (number, change) in (0u64..).zip(changes) {
+            match (retention, &change) {
+                (Retention::Prefix, _) if number < whole => change.apply(&mut self.synced),
+                (Retention::Prefix, Change::Write(at, bytes)) if number == whole => {
+                    let kept = usize::try_from(dice.below(bytes.len() as u64 + 1)).unwrap_or(0);
+                    write(&mut self.synced, *at, &bytes[..kept]);
+                }
+                (Retention::Prefix, _) => {}
+                (Retention::Subset, Change::Resize(_)) => {
+                    if dice.one_in(2) {
+                        change.apply(&mut self.synced);
+                    }
+                }
+                (Retention::Subset, Change::Write(at, bytes)) => {
+                    let mut from = 0;
+                    while from < bytes.len() {
+                        // Sectors are those of the file, not of the write.
+                        let room = SECTOR_BYTES - (at + from) % SECTOR_BYTES;
+                        let to = (from + room).min(bytes.len());
+                        if dice.one_in(2) {
+                            write(&mut self.synced, at + from, &bytes[from..to]);
+                        }
+                        from = to;
+                    }
+                }
+            }
+        }
+        self.live.clone_from(&self.synced);
+    }
+
+    /// What reading past the page cache finds: written pages reach the disk first, those that lie do not.
+    fn on_disk(&self) -> Vec<u8> {
+        let mut bytes = self.synced.clone();
+        for change in &self.unsynced {
+            change.apply(&mut bytes);
+        }
+        bytes
+    }
+}
+
+impl Storage for Faulty {
+    fn list(&self) -> io::Result<Vec<String>> {
+        let state = self.state();
+        if state.power_is_gone {
+            return Err(no_power());
+        }
+        Ok(state.names.keys().cloned().collect())
+    }
+
+    fn open(&self, name: &str) -> io::Result<Arc<dyn StorageFile>> {
+        let state = self.state();
+        if state.power_is_gone {
+            return Err(no_power());
+        }
+        let file = *state.names.get(name).ok_or(io::ErrorKind::NotFound)?;
+        Ok(Arc::new(FaultyFile {
+            disk: self.clone(),
+            file,
+        }))
+    }
+
+    fn open_direct(&self, name: &str) -> io::Result<Arc<dyn StorageFile>> {
+        {
+            let mut state = self.state();
+            if state.power_is_gone {
+                return Err(no_power());
+            }
+            let file = *state.names.get(name).ok_or(io::ErrorKind::NotFound)?;
+            // Clean pages are dropped from the cache: from now on everybody reads what the disk has.
+            let on_disk = state.files[file].on_disk();
+            state.files[file].live = on_disk;
+        }
+        self.open(name)
+    }
+
+    fn create(&self, name: &str) -> io::Result<Arc<dyn StorageFile>> {
+        let mut state = self.state();
+        if state.call()? {
+            return Err(no_power());
+        }
+        let file = state.files.len();
+        state.files.push(Content::default());
+        state.names.insert(name.to_owned(), file);
+        state
+            .name_changes
+            .push(NameChange::Set(name.to_owned(), file));
+        Ok(Arc::new(FaultyFile {
+            disk: self.clone(),
+            file,
+        }))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        let mut state = self.state();
+        let power_goes = state.call()?;
+        let file = state.names.remove(from).ok_or(io::ErrorKind::NotFound)?;
+        state.names.insert(to.to_owned(), file);
+        state
+            .name_changes
+            .push(NameChange::Move(from.to_owned(), to.to_owned(), file));
+        if power_goes { Err(no_power()) } else { Ok(()) }
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        let mut state = self.state();
+        let power_goes = state.call()?;
+        state.names.remove(name).ok_or(io::ErrorKind::NotFound)?;
+        state.name_changes.push(NameChange::Remove(name.to_owned()));
+        if power_goes { Err(no_power()) } else { Ok(()) }
+    }
+
+    fn sync_names(&self) -> io::Result<()> {
+        let mut state = self.state();
+        if state.call()? {
+            return Err(no_power());
+        }
+        state.synced_names = state.names.clone();
+        state.name_changes.clear();
+        Ok(())
+    }
+
+    fn free_bytes(&self) -> io::Result<u64> {
+        let state = self.state();
+        Ok(state
+            .capacity
+            .map_or(u64::MAX, |capacity| capacity.saturating_sub(state.used())))
+    }
+}
+
+#[derive(Debug)]
+struct FaultyFile {
+    disk: Faulty,
+    file: usize,
+}
+
+fn place(position: u64) -> usize {
+    usize::try_from(position).expect("a disk in memory is smaller than memory")
+}
+
+impl StorageFile for FaultyFile {
+    fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<()> {
+        let state = self.disk.state();
+        if state.power_is_gone {
+            return Err(no_power());
+        }
+        let at = place(position);
+        let bytes = state.files[self.file]
+            .live
+            .get(at..at + buffer.len())
+            .ok_or(io::ErrorKind::UnexpectedEof)?;
+        buffer.copy_from_slice(bytes);
+        Ok(())
+    }
+
+    fn write_at(&self, bytes: &[u8], position: u64) -> io::Result<()> {
+        let mut state = self.disk.state();
+        let power_goes = state.call()?;
+        let at = place(position);
+        let grows = (at + bytes.len()).saturating_sub(state.files[self.file].live.len()) as u64;
+        let room = state
+            .capacity
+            .map_or(u64::MAX, |capacity| capacity.saturating_sub(state.used()));
+        // A full disk takes what fits and refuses the rest.
+        let fits = if grows > room {
+            bytes.len() - usize::try_from((grows - room).min(bytes.len() as u64)).unwrap_or(0)
+        } else {
+            bytes.len()
+        };
+        let taken = &bytes[..fits];
+        let file = &mut state.files[self.file];
+        write(&mut file.live, at, taken);
+        file.unsynced.push(Change::Write(at, taken.to_vec()));
+        if power_goes {
+            return Err(no_power());
+        }
+        if fits < bytes.len() {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        Ok(())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        let mut state = self.disk.state();
+        if state.call()? {
+            return Err(no_power());
+        }
+        let lies = std::mem::take(&mut state.next_sync_lies);
+        let file = &mut state.files[self.file];
+        let changes = std::mem::take(&mut file.unsynced);
+        if lies {
+            return Err(failed());
+        }
+        for change in changes {
+            change.apply(&mut file.synced);
+        }
+        Ok(())
+    }
+
+    fn size(&self) -> io::Result<u64> {
+        let state = self.disk.state();
+        if state.power_is_gone {
+            return Err(no_power());
+        }
+        Ok(state.files[self.file].live.len() as u64)
+    }
+
+    fn set_size(&self, bytes: u64) -> io::Result<()> {
+        let mut state = self.disk.state();
+        let power_goes = state.call()?;
+        let file = &mut state.files[self.file];
+        file.live.resize(place(bytes), 0);
+        file.unsynced.push(Change::Resize(place(bytes)));
+        if power_goes { Err(no_power()) } else { Ok(()) }
+    }
+}
