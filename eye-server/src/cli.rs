@@ -5,6 +5,7 @@
 mod app;
 mod backup;
 mod caret;
+mod compact;
 mod figures;
 mod log;
 mod progress;
@@ -97,6 +98,7 @@ enum Command {
     #[command(subcommand)]
     Log(log::LogCommand),
     Replay(replay::ReplayArgs),
+    Compact(compact::CompactArgs),
     Backup(backup::BackupArgs),
     Restore(backup::RestoreArgs),
 }
@@ -153,6 +155,7 @@ pub(crate) fn run(cli: Cli) -> ExitCode {
             Command::Search(args) => search::run(&args, &common).await,
             Command::Log(command) => log::run(&command, &common).await,
             Command::Replay(args) => replay::run(&args, &common).await,
+            Command::Compact(args) => compact::run(&args, &common).await,
             Command::Backup(args) => backup::backup(&args, &common),
             Command::Restore(args) => backup::restore(&args, &common),
         }

@@ -5,7 +5,7 @@ pub(crate) mod records;
 mod remote;
 
 use super::{
-    Common, Failure, Outcome, figures, note, print,
+    Common, Failure, Outcome, compact, figures, note, print,
     progress::Progress,
     replay,
     table::{Align, Table},
@@ -36,17 +36,22 @@ pub(crate) enum LogCommand {
     Stats,
     Dump(dump::DumpArgs),
     Replay(replay::ReplayArgs),
+    Compact(compact::CompactArgs),
 }
 
 pub(crate) async fn run(command: &LogCommand, common: &Common) -> Result<Outcome, Failure> {
     if matches!(command, LogCommand::Verify { head: None }) && common.server.is_some() {
         return remote::verify(common).await;
     }
+    if let LogCommand::Compact(args) = command {
+        return compact::run(args, common).await;
+    }
     let name = match command {
         LogCommand::Verify { .. } => "log verify",
         LogCommand::Stats => "log stats",
         LogCommand::Dump(_) => "log dump",
         LogCommand::Replay(_) => "log replay",
+        LogCommand::Compact(_) => "log compact",
     };
     common.folder_only(name)?;
     let folder = log_folder(common)?;
@@ -80,6 +85,7 @@ pub(crate) async fn run(command: &LogCommand, common: &Common) -> Result<Outcome
         }
         LogCommand::Dump(args) => dump::run(args, &folder),
         LogCommand::Replay(args) => replay::run(args, common).await,
+        LogCommand::Compact(args) => compact::run(args, common).await,
     }
 }
 
