@@ -283,6 +283,7 @@ pub(crate) fn begin_segment(shared: &Shared, base: Offset) -> io::Result<Tail> {
     file.sync()?;
     shared.storage.rename(temporary, &name)?;
     shared.storage.sync_names()?;
+    shared.spare_is_renamed();
     let segment = Arc::new(Segment::new(name, header, file));
     Ok(Tail::empty(
         segment,

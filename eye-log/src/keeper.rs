@@ -38,10 +38,15 @@ pub(crate) fn run(shared: &Shared, chores: &Receiver<Chore>, segment_max_bytes: 
         };
         match chores.recv_timeout(patience) {
             Ok(Chore::Seal(segment)) => waiting.push(segment),
-            Ok(Chore::Spare) => match prepare_spare(shared, segment_max_bytes) {
-                Ok(file) => shared.put_spare(file, segment_max_bytes),
-                Err(error) => tracing::warn!(%error, "cannot prepare the next segment's file"),
-            },
+            Ok(Chore::Spare) => {
+                if shared.begin_spare() {
+                    let made = prepare_spare(shared, segment_max_bytes);
+                    if let Err(error) = &made {
+                        tracing::warn!(%error, "cannot prepare the next segment's file");
+                    }
+                    shared.put_spare(made.ok().map(|file| (file, segment_max_bytes)));
+                }
+            }
             Ok(Chore::NoteDurable) => note_durable(shared),
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => break,

@@ -51,7 +51,22 @@ pub(crate) struct Shared {
     pub(crate) floor: DiskFloor,
     registry: RwLock<Arc<Registry>>,
     health: Mutex<LogHealth>,
-    spare: Mutex<Option<(Arc<dyn StorageFile>, u64)>>,
+    spare: Mutex<Spare>,
+}
+
+/// The file of the next segment. Its name is in one pair of hands at a time: while the keeper fills it the writer does
+/// not take it, and until the writer has given it its name the keeper makes no new one of the old name.
+#[derive(Default)]
+enum Spare {
+    /// There is none.
+    #[default]
+    None,
+    /// The keeper is filling it.
+    Filling,
+    /// It is full of zeros, so many bytes, and synced.
+    Ready(Arc<dyn StorageFile>, u64),
+    /// The writer is making a segment of it.
+    Taken,
 }
 
 /// What recovery found that only the writer owns.
@@ -472,15 +487,40 @@ impl Shared {
         }
     }
 
-    pub(crate) fn put_spare(&self, file: Arc<dyn StorageFile>, filled: u64) {
-        *self.spare.lock().unwrap_or_else(PoisonError::into_inner) = Some((file, filled));
+    /// Says whether the keeper is to make a spare now; it must then call [`Self::put_spare`], whatever comes of it.
+    pub(crate) fn begin_spare(&self) -> bool {
+        let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
+        let wanted = matches!(*spare, Spare::None);
+        if wanted {
+            *spare = Spare::Filling;
+        }
+        wanted
     }
 
+    /// Hands over the spare, or says that none could be made.
+    pub(crate) fn put_spare(&self, made: Option<(Arc<dyn StorageFile>, u64)>) {
+        *self.spare.lock().unwrap_or_else(PoisonError::into_inner) =
+            made.map_or(Spare::None, |(file, bytes)| Spare::Ready(file, bytes));
+    }
+
+    /// Takes the spare if there is one; [`Self::spare_is_renamed`] must follow.
     pub(crate) fn take_spare(&self) -> Option<(Arc<dyn StorageFile>, u64)> {
-        self.spare
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take()
+        let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
+        if !matches!(*spare, Spare::Ready(..)) {
+            return None;
+        }
+        match std::mem::replace(&mut *spare, Spare::Taken) {
+            Spare::Ready(file, bytes) => Some((file, bytes)),
+            Spare::None | Spare::Filling | Spare::Taken => None,
+        }
+    }
+
+    /// Says that the spare that was taken has another name by now.
+    pub(crate) fn spare_is_renamed(&self) {
+        let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
+        if matches!(*spare, Spare::Taken) {
+            *spare = Spare::None;
+        }
     }
 }
 

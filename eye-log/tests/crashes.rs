@@ -102,7 +102,7 @@ fn what_a_failed_sync_left_in_the_cache_is_not_believed() {
         story.close();
         // The process ends and starts again; the machine does not.
         disk.process_ends();
-        story.check("after a sync that lied");
+        story.check(&format!("after a sync that lied, seed {seed}"));
         story.send_some(5);
         story.close();
         disk.power_cut(seed, Retention::Prefix);
