@@ -1,15 +1,15 @@
 //! The indexes of a store: opened beside its log, grown by a thread of their own, asked by many.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use eye_log::{Log, Offset, Reader};
+use eye_log::{Log, Offset, OffsetRanges, Reader, SealedInfo};
 use uuid::Uuid;
 
 use crate::catalog::Catalog;
-use crate::checkpoint::{Checkpoint, Trust};
+use crate::checkpoint::{Checkpoint, Trust, write_synced};
 use crate::error::{IndexError, SearchError};
 use crate::indexer::{Indexer, Progress, SealQueue};
 use crate::page::{Hit, Order, Place, SearchAnswer, SearchRequest, SessionSummary};
@@ -47,6 +47,27 @@ pub struct Index {
 }
 
 struct Inner {
+    folder: PathBuf,
+    reader: Reader,
+    store: Uuid,
+    config: IndexConfig,
+    /// The indexes that answer; the others are being built, or are gone.
+    live: RwLock<Arc<Live>>,
+    /// What is hidden because it was erased or has expired, until the indexes are without it.
+    erased: RwLock<Arc<OffsetRanges>>,
+    /// One rebuilding at a time.
+    rebuilding: Mutex<()>,
+}
+
+/// The folders that the indexes lie in by turns, so that new ones can be built beside those that answer.
+const FOLDERS: [&str; 2] = ["a", "b"];
+/// The file that says which of them answers.
+const CURRENT: &str = "current";
+/// How long a rebuilding waits before it looks again how far it is.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// One set of indexes, and the threads that grow it.
+struct Live {
     reader: Reader,
     catalog: Arc<Catalog>,
     shards: Arc<Shards>,
@@ -75,7 +96,7 @@ pub struct IndexStatus {
 impl std::fmt::Debug for Index {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Index")
-            .field("progress", &self.inner.progress)
+            .field("progress", &self.live().progress)
             .finish_non_exhaustive()
     }
 }
@@ -84,73 +105,139 @@ impl Index {
     /// Opens the indexes in `folder`, which belong to `log`. What cannot be trusted is removed and grows back; that
     /// goes on after this returns.
     pub fn open(folder: &Path, log: &Log, config: IndexConfig) -> Result<Self, IndexError> {
-        let reader = log.reader();
-        let paths = Paths::of(folder);
         std::fs::create_dir_all(folder).map_err(IndexError::io("making", folder))?;
-        let (checkpoint, trust) = Checkpoint::open(folder, log.store_id())?;
-        if trust == Trust::Nothing {
-            remove(&paths.shards)?;
-        }
-        if trust != Trust::Everything {
-            remove(&paths.catalog)?;
-        }
-        let mut catalog = Catalog::open(&paths.catalog)?;
-        let bases = reader.segment_bases();
-        if !bases.contains(&catalog.end()) {
-            // Its checkpoint is the beginning of a segment, or it is not this log's catalog.
-            drop(catalog);
-            remove(&paths.catalog)?;
-            catalog = Catalog::open(&paths.catalog)?;
-        }
-        let ends = bases.iter().copied().skip(1).chain([reader.durable_end()]);
-        let ends: Vec<(Offset, Offset)> = bases.iter().copied().zip(ends).collect();
-        let shards = Shards::open(
-            &paths.shards,
-            Arc::new(Fields::new()),
-            &ends,
-            trust == Trust::Everything,
-        )?;
-        // Only now is there nothing left that must not be trusted.
-        checkpoint.mark_open()?;
-        let inner = Inner {
-            reader,
-            catalog: Arc::new(catalog),
-            shards: Arc::new(shards),
-            progress: Arc::default(),
-            to_seal: Arc::default(),
-            checkpoint,
-            threads: Mutex::default(),
-        };
-        let threads = inner
-            .start(config)
-            .map_err(IndexError::io("starting a thread for", folder))?;
-        *inner.threads.lock().unwrap_or_else(PoisonError::into_inner) = Some(threads);
+        let said = std::fs::read_to_string(folder.join(CURRENT)).unwrap_or_default();
+        let current = FOLDERS
+            .into_iter()
+            .find(|name| *name == said.trim())
+            .unwrap_or(FOLDERS[0]);
+        remove_others(folder, current)?;
+        let reader = log.reader();
+        let store = log.store_id();
+        let live = Live::open(&folder.join(current), reader.clone(), store, config.clone())?;
+        let erased = RwLock::new(reader.erased());
         Ok(Self {
-            inner: Arc::new(inner),
+            inner: Arc::new(Inner {
+                folder: folder.to_owned(),
+                reader,
+                store,
+                config,
+                live: RwLock::new(Arc::new(live)),
+                erased,
+                rebuilding: Mutex::new(()),
+            }),
+        })
+    }
+
+    fn live(&self) -> Arc<Live> {
+        let live = self.inner.live.read();
+        live.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn erased(&self) -> Arc<OffsetRanges> {
+        let erased = self.inner.erased.read();
+        erased.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Hides these offsets from every answer, and no others.
+    pub fn set_erased(&self, erased: Arc<OffsetRanges>) {
+        *self
+            .inner
+            .erased
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = erased;
+    }
+
+    /// Takes what the log no longer has out of the indexes: hides it at once, then builds the indexes anew beside the
+    /// ones that answer, and exchanges them. Afterwards no byte of it is left in the folder. Blocks, for long.
+    pub fn purge(&self, gone: &OffsetRanges) -> Result<(), IndexError> {
+        let hidden: OffsetRanges = self.erased().iter().chain(gone.iter()).collect();
+        self.set_erased(Arc::new(hidden));
+        self.rebuild(&mut |_, _| true)?;
+        self.set_erased(self.inner.reader.erased());
+        Ok(())
+    }
+
+    /// Builds the indexes anew beside the ones that answer, and exchanges them. `progress` hears of records done and
+    /// there are, and answers whether to go on. Returns how many events can be found before and after. Blocks.
+    pub fn rebuild(
+        &self,
+        progress: &mut dyn FnMut(Offset, Offset) -> bool,
+    ) -> Result<(u64, u64), IndexError> {
+        let inner = &self.inner;
+        let _alone = inner
+            .rebuilding
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let before = self.status().events;
+        let said = std::fs::read_to_string(inner.folder.join(CURRENT)).unwrap_or_default();
+        let next = FOLDERS[usize::from(said.trim() != FOLDERS[1])];
+        let folder = inner.folder.join(next);
+        remove(&folder)?;
+        let built = Live::open(
+            &folder,
+            inner.reader.clone(),
+            inner.store,
+            inner.config.clone(),
+        )?;
+        loop {
+            let end = inner.reader.durable_end();
+            let through = built.progress.wait_for(end, LOOK_EVERY, &inner.reader);
+            if through >= end {
+                break;
+            }
+            if !progress(through, end) {
+                built.close();
+                remove(&folder)?;
+                return Err(IndexError::Shard("stopped".to_owned()));
+            }
+        }
+        write_synced(&inner.folder, CURRENT, next.as_bytes())?;
+        let old = std::mem::replace(
+            &mut *inner.live.write().unwrap_or_else(PoisonError::into_inner),
+            Arc::new(built),
+        );
+        old.close();
+        drop(old);
+        remove_others(&inner.folder, next)?;
+        Ok((before, self.status().events))
+    }
+
+    /// Says whether the indexes hold other events than these files of the log: something went from the log and not
+    /// from here, or the other way round. Ranges that are not indexed yet do not count.
+    pub fn disagrees(&self, files: &[SealedInfo]) -> bool {
+        let parts = self.live().shards.parts();
+        let through = self.indexed_through();
+        files.iter().filter(|file| file.end <= through).any(|file| {
+            let inside = parts
+                .iter()
+                .filter(|part| (file.base..file.end).contains(&part.first_offset()));
+            inside.map(|part| u64::from(part.docs())).sum::<u64>() != file.events
         })
     }
 
     /// Returns one past the last record that can be found.
     pub fn indexed_through(&self) -> Offset {
-        self.inner.progress.through()
+        self.live().progress.through()
     }
 
     /// Blocks until everything below `end` can be found or `patience` is over; returns how far it is.
     pub fn wait_for(&self, end: Offset, patience: Duration) -> Offset {
-        self.inner
+        self.live()
             .progress
             .wait_for(end, patience, &self.inner.reader)
     }
 
     /// Returns how the indexes are.
     pub fn status(&self) -> IndexStatus {
-        let parts = self.inner.shards.parts();
+        let live = self.live();
+        let parts = live.shards.parts();
         IndexStatus {
             indexed_through: self.indexed_through(),
-            sealing: self.inner.progress.sealing(),
+            sealing: live.progress.sealing(),
             parts: parts.len(),
             events: parts.iter().map(|part| u64::from(part.docs())).sum(),
-            trouble: self.inner.progress.trouble(),
+            trouble: live.progress.trouble(),
         }
     }
 
@@ -159,16 +246,18 @@ impl Index {
         if request.order == Order::BySession {
             return self.search_by_session(request);
         }
-        let (check, parts) = (self.check(request), self.inner.shards.parts());
-        let fields = self.inner.shards.fields();
+        let live = self.live();
+        let (check, parts) = (self.check(request), live.shards.parts());
+        let fields = live.shards.fields();
         let plan = plan(request, fields, &check)?;
         collect(&parts, &plan, fields, request, &check)
     }
 
     /// Counts the matches, all of them. Blocks.
     pub fn count(&self, request: &SearchRequest) -> Result<u64, SearchError> {
-        let (check, parts) = (self.check(request), self.inner.shards.parts());
-        let fields = self.inner.shards.fields();
+        let live = self.live();
+        let (check, parts) = (self.check(request), live.shards.parts());
+        let fields = live.shards.fields();
         let plan = plan(request, fields, &check)?;
         count(&parts, &plan, fields, request, &check)
     }
@@ -178,17 +267,19 @@ impl Index {
             self.inner.reader.clone(),
             request.registry.clone(),
             request.deadline,
+            self.erased(),
         )
     }
 
     /// Few matches are collected and sorted; many are met by walking the sessions downwards.
     fn search_by_session(&self, request: &SearchRequest) -> Result<SearchAnswer, SearchError> {
-        let (check, parts) = (self.check(request), self.inner.shards.parts());
-        let fields = self.inner.shards.fields();
+        let live = self.live();
+        let (check, parts) = (self.check(request), live.shards.parts());
+        let fields = live.shards.fields();
         let plan = plan(request, fields, &check)?;
         let found = collect_all(&parts, &plan, fields, request, &check, SORTED_MAX)?;
         let Some(mut hits) = found else {
-            return self.walk_sessions(request, &check);
+            return self.walk_sessions(&live, request, &check);
         };
         let rank = |hit: &Hit| (hit.session, hit.timestamp, hit.offset);
         hits.sort_unstable_by_key(|hit| std::cmp::Reverse(rank(hit)));
@@ -202,10 +293,11 @@ impl Index {
 
     fn walk_sessions(
         &self,
+        live: &Live,
         request: &SearchRequest,
         check: &LogCheck,
     ) -> Result<SearchAnswer, SearchError> {
-        let catalog = &self.inner.catalog;
+        let catalog = &live.catalog;
         let mut hits = Vec::new();
         let resumed = request.after.and_then(|place| place.session);
         // One session alone needs no walk.
@@ -225,6 +317,7 @@ impl Index {
                 .filter(|block| owned(block))
                 .flat_map(|block| &block.entries)
                 .map(|entry| (entry.timestamp, entry.offset))
+                .filter(|(_, offset)| !check.hides(*offset))
                 .filter(|(timestamp, _)| {
                     request.from.is_none_or(|from| *timestamp >= from)
                         && request.to.is_none_or(|to| *timestamp < to)
@@ -264,13 +357,35 @@ impl Index {
         session: Uuid,
         as_of: Offset,
     ) -> Result<Option<SessionSummary>, SearchError> {
-        self.inner.catalog.session(session, as_of)
+        let live = self.live();
+        let erased = self.erased();
+        if erased.is_empty() {
+            return live.catalog.session(session, as_of);
+        }
+        // Figures of what is left: a session without events is none.
+        let hits = self.session_events(session, as_of)?;
+        let Some(found) = live.catalog.session(session, as_of)? else {
+            return Ok(None);
+        };
+        let (Some(first), Some(last)) = (hits.first(), hits.last()) else {
+            return Ok(None);
+        };
+        Ok(Some(SessionSummary {
+            first: first.timestamp,
+            last: last.timestamp,
+            count: hits.len() as u64,
+            ..found
+        }))
     }
 
     /// Returns a session's events by timestamp, then offset. Blocks.
     pub fn session_events(&self, session: Uuid, as_of: Offset) -> Result<Vec<Hit>, SearchError> {
-        let blocks = self.inner.catalog.blocks(session, as_of)?;
-        let entries = blocks.iter().flat_map(|block| &block.entries);
+        let blocks = self.live().catalog.blocks(session, as_of)?;
+        let erased = self.erased();
+        let entries = blocks
+            .iter()
+            .flat_map(|block| &block.entries)
+            .filter(|entry| !erased.contains(entry.offset));
         let mut hits: Vec<Hit> = entries
             .map(|entry| Place {
                 session: Some(session),
@@ -318,7 +433,7 @@ impl Index {
 
     /// Stops indexing and syncs everything. Closing twice is harmless.
     pub fn close(&self) {
-        self.inner.close();
+        self.live().close();
     }
 }
 
@@ -343,7 +458,56 @@ fn passes(request: &SearchRequest, subject: &Subject<'_>) -> bool {
         && clause_holds(&request.query, subject)
 }
 
-impl Inner {
+impl Live {
+    fn open(
+        folder: &Path,
+        reader: Reader,
+        store: Uuid,
+        config: IndexConfig,
+    ) -> Result<Self, IndexError> {
+        let paths = Paths::of(folder);
+        std::fs::create_dir_all(folder).map_err(IndexError::io("making", folder))?;
+        let (checkpoint, trust) = Checkpoint::open(folder, store)?;
+        if trust == Trust::Nothing {
+            remove(&paths.shards)?;
+        }
+        if trust != Trust::Everything {
+            remove(&paths.catalog)?;
+        }
+        let mut catalog = Catalog::open(&paths.catalog)?;
+        let bases = reader.segment_bases();
+        if !bases.contains(&catalog.end()) {
+            // Its checkpoint is the beginning of a segment, or it is not this log's catalog.
+            drop(catalog);
+            remove(&paths.catalog)?;
+            catalog = Catalog::open(&paths.catalog)?;
+        }
+        let ends = bases.iter().copied().skip(1).chain([reader.durable_end()]);
+        let ends: Vec<(Offset, Offset)> = bases.iter().copied().zip(ends).collect();
+        let shards = Shards::open(
+            &paths.shards,
+            Arc::new(Fields::new()),
+            &ends,
+            trust == Trust::Everything,
+        )?;
+        // Only now is there nothing left that must not be trusted.
+        checkpoint.mark_open()?;
+        let live = Self {
+            reader,
+            catalog: Arc::new(catalog),
+            shards: Arc::new(shards),
+            progress: Arc::default(),
+            to_seal: Arc::default(),
+            checkpoint,
+            threads: Mutex::default(),
+        };
+        let threads = live
+            .start(config)
+            .map_err(IndexError::io("starting a thread for", folder))?;
+        *live.threads.lock().unwrap_or_else(PoisonError::into_inner) = Some(threads);
+        Ok(live)
+    }
+
     fn start(&self, config: IndexConfig) -> std::io::Result<[JoinHandle<bool>; 2]> {
         let indexer = Indexer {
             reader: self.reader.clone(),
@@ -398,7 +562,7 @@ impl Inner {
     }
 }
 
-impl Drop for Inner {
+impl Drop for Live {
     fn drop(&mut self) {
         self.close();
     }
@@ -416,6 +580,24 @@ impl Paths {
             shards: folder.join("shards"),
         }
     }
+}
+
+/// Removes everything from the index folder but the folder that answers, and what says so.
+fn remove_others(folder: &Path, current: &str) -> Result<(), IndexError> {
+    for entry in std::fs::read_dir(folder).map_err(IndexError::io("listing", folder))? {
+        let entry = entry.map_err(IndexError::io("listing", folder))?;
+        let name = entry.file_name();
+        if name == current || name == CURRENT {
+            continue;
+        }
+        let path = entry.path();
+        if path.is_dir() {
+            remove(&path)?;
+        } else {
+            std::fs::remove_file(&path).map_err(IndexError::io("removing", &path))?;
+        }
+    }
+    Ok(())
 }
 
 fn remove(folder: &Path) -> Result<(), IndexError> {

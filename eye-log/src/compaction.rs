@@ -57,6 +57,8 @@ pub struct CompactReport {
     pub bytes_before: u64,
     /// Bytes after; for a dry run, as before.
     pub bytes_after: u64,
+    /// Offsets of the events that went.
+    pub gone: OffsetRanges,
     /// Erasures of which no byte is left in the log now.
     pub erasures: Vec<ErasedFromLog>,
 }
@@ -180,6 +182,9 @@ impl Log {
                 for file in &unit.files {
                     let (before, after) = rewritten.roots(file)?;
                     segments.push((file.range(), before, after));
+                }
+                for range in rewritten.gone.iter() {
+                    report.gone.insert(range);
                 }
                 let file = self.finish(rewritten, &pending, what.by)?;
                 report.expired += gone.0;

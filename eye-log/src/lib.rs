@@ -32,7 +32,7 @@ mod recovery;
 pub mod registry;
 mod retention;
 mod sealed;
-mod sealing;
+pub mod sealing;
 mod segment;
 pub mod storage;
 mod time;
@@ -52,7 +52,7 @@ pub use ranges::OffsetRanges;
 pub use read_only::ReadOnly;
 pub use reader::{Lookup, Reader, Scan, StoredEvent};
 pub use record::Reason;
-pub use recovery::OpenReport;
+pub use recovery::{Cut, OpenReport};
 pub use registry::{
     Actor, Application, ApplicationId, Change, Changed, Limits, NewToken, Registry, Token,
     TokenKind,

@@ -6,6 +6,7 @@ mod app;
 mod backup;
 mod caret;
 mod compact;
+mod erase;
 mod figures;
 mod log;
 mod progress;
@@ -99,6 +100,7 @@ enum Command {
     Log(log::LogCommand),
     Replay(replay::ReplayArgs),
     Compact(compact::CompactArgs),
+    Erase(erase::EraseArgs),
     Backup(backup::BackupArgs),
     Restore(backup::RestoreArgs),
 }
@@ -156,6 +158,7 @@ pub(crate) fn run(cli: Cli) -> ExitCode {
             Command::Log(command) => log::run(&command, &common).await,
             Command::Replay(args) => replay::run(&args, &common).await,
             Command::Compact(args) => compact::run(&args, &common).await,
+            Command::Erase(args) => erase::run(&args, &common).await,
             Command::Backup(args) => backup::backup(&args, &common),
             Command::Restore(args) => backup::restore(&args, &common),
         }

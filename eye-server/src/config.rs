@@ -63,6 +63,8 @@ pub struct Settings {
     pub segment_max_bytes: usize,
     /// While the file system has less free than this, sending is answered with 507; bytes, 0 for no reserve.
     pub disk_reserve: usize,
+    /// Within which time what was erased is gone from every file.
+    pub erasure_deadline: Duration,
     /// The indexer's nice value, 0 to 19: how far it steps back behind sending and reading. 20: only when nothing
     /// else wants to run.
     pub indexer_nice: usize,
@@ -108,6 +110,7 @@ impl Settings {
             max_index_lag: 2_000_000,
             segment_max_bytes: 128 * MIB,
             disk_reserve: 512 * MIB,
+            erasure_deadline: Duration::from_secs(24 * 3600),
             indexer_nice: 5,
         }
     }
@@ -190,7 +193,7 @@ impl Settings {
     }
 
     /// Every number among the settings: its name, its unit, its place.
-    fn entries(&mut self) -> [(&'static str, &'static str, Slot<'_>); 15] {
+    fn entries(&mut self) -> [(&'static str, &'static str, Slot<'_>); 16] {
         [
             (
                 "event_max_bytes",
@@ -246,6 +249,11 @@ impl Settings {
                 Slot::Count(&mut self.segment_max_bytes),
             ),
             ("disk_reserve", "bytes", Slot::Count(&mut self.disk_reserve)),
+            (
+                "erasure_deadline",
+                "seconds",
+                Slot::Time(&mut self.erasure_deadline),
+            ),
             (
                 "indexer_nice",
                 "nice value",

@@ -1,6 +1,7 @@
 //! The Eye's HTTP service: an open store ([`App`]), its routes, and the process around them.
 
 mod auth;
+mod caretaker;
 pub mod config;
 mod cursor;
 mod envelope;
@@ -213,6 +214,8 @@ impl App {
             }
         };
         let welcome = Welcome::prepare(&self.state).await?;
+        // It ends when the service stops, at its next look.
+        tokio::spawn(caretaker::run(self.state.clone()));
 
         let connections = Connections::new();
         let socket = socket.map(|(socket, listener)| {

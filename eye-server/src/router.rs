@@ -5,7 +5,9 @@ use axum::routing::{MethodRouter, delete, get, post};
 use axum::{Extension, Router};
 
 use crate::envelope::{envelope, other_method, unknown_path};
-use crate::routes::{admin, applications, events, health, me, search, sessions, tasks, tokens};
+use crate::routes::{
+    admin, applications, erasures, events, health, me, search, sessions, tasks, tokens,
+};
 use crate::state::AppState;
 
 /// Returns every path with its methods. HEAD comes with GET, OPTIONS with everything.
@@ -14,9 +16,14 @@ fn routes() -> Vec<(&'static str, MethodRouter<AppState>)> {
         ("/", get(admin::root)),
         ("/events", post(events::send).get(events::list)),
         ("/events/{id}", get(events::one)),
-        ("/sessions/{id}", get(sessions::one)),
+        (
+            "/sessions/{id}",
+            get(sessions::one).delete(erasures::session),
+        ),
         ("/sessions/{id}/events", get(sessions::events)),
         ("/search", get(search::search).post(search::search)),
+        ("/erasures", post(erasures::create).get(erasures::list)),
+        ("/erasures/{id}", get(erasures::one)),
         ("/me", get(me::me)),
         ("/limits", get(me::limits)),
         (

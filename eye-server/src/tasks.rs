@@ -19,6 +19,9 @@ const REMEMBERED_MAX: usize = 100;
 /// How many may wait for their turn.
 const QUEUED_MAX: usize = 20;
 
+/// How often whoever waits for a task looks at it.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
 /// The tasks of a running service. They are forgotten with it.
 #[derive(Debug, Clone)]
 pub(crate) struct Tasks {
@@ -133,6 +136,13 @@ impl Tasks {
     }
 
     /// Returns every task that is remembered, newest first.
+    /// Says whether a task of a kind is at work.
+    pub(crate) fn is_running(&self, kind: &str) -> bool {
+        let all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        all.iter()
+            .any(|task| task.kind == kind && matches!(*task.state(), State::Running { .. }))
+    }
+
     pub(crate) fn list(&self) -> Vec<Arc<Task>> {
         let all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
         all.iter().rev().cloned().collect()
@@ -142,6 +152,13 @@ impl Tasks {
 impl Task {
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until it is over.
+    pub(crate) async fn ended(&self) {
+        while !self.is_over() {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
     }
 
     fn is_over(&self) -> bool {

@@ -15,6 +15,8 @@ mod disk_trouble;
 mod dumping;
 /// JSON's corners: what must be taken and come back as it was, what must be refused without harm.
 mod edge_cases;
+/// What was erased or has expired is in no answer and in no byte, and the chain of seals still verifies.
+mod erasing;
 /// The server says who you are, what the limits are and how it feels, and stops without losing an answer.
 mod health;
 /// Lists are filtered, ordered and paged without a gap, and show what was stored, byte for byte.

@@ -30,6 +30,8 @@ pub(super) struct Rewritten<'s> {
     changed: BTreeMap<Offset, (BlockChange, Reason)>,
     pub(super) expired: u64,
     pub(super) erased: u64,
+    /// The offsets of all of them.
+    pub(super) gone: OffsetRanges,
 }
 
 /// A block whose events are all gone, kept back until it is known whether its whole seal is.
@@ -107,6 +109,7 @@ pub(super) fn rewrite<'s>(
         changed: BTreeMap::new(),
         expired: 0,
         erased: 0,
+        gone: OffsetRanges::default(),
     };
     rewritten.writer.summary.first_received_at = first.trailer.summary.first_received_at;
     rewritten.writer.summary.last_received_at = last.trailer.summary.last_received_at;
@@ -128,6 +131,9 @@ pub(super) fn rewrite<'s>(
             }
         }
         rewritten.copy_tables(file, &gone, unit.loses)?;
+        for range in gone.iter() {
+            rewritten.gone.insert(range);
+        }
         done += file.file_bytes;
     }
     rewritten.writer.footer.sessions.sort_unstable();

@@ -25,6 +25,32 @@ pub(crate) enum AppCommand {
     Disable { name: String },
     /// Accept a disabled application's tokens again
     Enable { name: String },
+    /// Set how long and how much is kept of an application, and how fast its tokens may send
+    #[command(
+        after_help = "Examples:\n  eye app set shop --retention-days 90\n  eye app set shop --max-bytes none --rate 1000"
+    )]
+    Set {
+        name: String,
+        /// Events that arrived longer ago expire; `none` keeps them
+        #[arg(long, value_name = "DAYS", value_parser = number_or_none)]
+        retention_days: Option<Value>,
+        /// The oldest events expire beyond this many bytes before compression; `none` for no bound
+        #[arg(long, value_name = "BYTES", value_parser = number_or_none)]
+        max_bytes: Option<Value>,
+        /// Events a second of each of its tokens; `none` for no bound
+        #[arg(long, value_name = "N", value_parser = number_or_none)]
+        rate: Option<Value>,
+    },
+}
+
+/// Reads a whole number, or `none`.
+fn number_or_none(text: &str) -> Result<Value, String> {
+    if text == "none" {
+        return Ok(Value::Null);
+    }
+    text.parse::<u64>()
+        .map(Value::from)
+        .map_err(|_| "a whole number, or none".to_owned())
 }
 
 pub(crate) async fn run(command: &AppCommand, common: &Common) -> Result<Outcome, Failure> {
@@ -38,6 +64,19 @@ pub(crate) async fn run(command: &AppCommand, common: &Common) -> Result<Outcome
         AppCommand::List => list(&client, common).await,
         AppCommand::Disable { name } => set_active(&client, name, false, common).await,
         AppCommand::Enable { name } => set_active(&client, name, true, common).await,
+        AppCommand::Set {
+            name,
+            retention_days,
+            max_bytes,
+            rate,
+        } => {
+            let limits = [
+                ("retention_days", retention_days),
+                ("max_bytes", max_bytes),
+                ("rate", rate),
+            ];
+            set_limits(&client, name, &limits, common).await
+        }
     };
     client.close().await;
     result.map(|()| Outcome::Done)
@@ -152,6 +191,41 @@ async fn set_active(
         } else {
             "disabled: its tokens are refused, its events stay"
         }
+    ))
+}
+
+async fn set_limits(
+    client: &Client,
+    name: &str,
+    limits: &[(&str, &Option<Value>)],
+    common: &Common,
+) -> Result<(), Failure> {
+    let wanted: serde_json::Map<String, Value> = limits
+        .iter()
+        .filter_map(|(limit, value)| Some(((*limit).to_owned(), (*value).clone()?)))
+        .collect();
+    if wanted.is_empty() {
+        return Err(Failure::Usage(
+            "say what to set: --retention-days, --max-bytes or --rate".to_owned(),
+        ));
+    }
+    let path = format!("/applications/{}", encoded(name));
+    let changed: Value = client
+        .call(Method::PATCH, &path, Some(&Value::Object(wanted)))
+        .await?
+        .json()?;
+    if common.json {
+        return print(&changed.to_string());
+    }
+    let shown = |limit: &str, unit: &str| match &changed[limit] {
+        Value::Null => "no limit".to_owned(),
+        value => format!("{value} {unit}"),
+    };
+    print(&format!(
+        "{name} keeps {} and {}, and may send {}",
+        shown("retention_days", "days"),
+        shown("max_bytes", "bytes"),
+        shown("rate", "events a second"),
     ))
 }
 

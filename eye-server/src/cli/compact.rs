@@ -15,11 +15,14 @@ pub(crate) struct CompactArgs {
     /// Only say what would be done
     #[arg(long)]
     dry_run: bool,
+    /// Expire a large part of all events even though the clock seems to have jumped
+    #[arg(long)]
+    confirm: bool,
 }
 
 pub(crate) async fn run(args: &CompactArgs, common: &Common) -> Result<Outcome, Failure> {
     let client = common.client(MissingFolder::Refuse).await?;
-    let wanted = json!({"kind": "compact", "dry_run": args.dry_run});
+    let wanted = json!({"kind": "compact", "dry_run": args.dry_run, "confirm": args.confirm});
     let compacted = task::run(&client, &wanted, "compacting").await;
     client.close().await;
     let report = compacted?;
@@ -34,14 +37,13 @@ pub(crate) async fn run(args: &CompactArgs, common: &Common) -> Result<Outcome, 
 fn in_words(report: &Value, dry_run: bool) -> String {
     let number = |name: &str| report[name].as_u64().unwrap_or(0);
     let count = |name: &str| figures::count(number(name));
-    let (seal, merge, expire, erase) = if dry_run {
-        ("would seal", "merge", "would expire", "would be erased")
+    let (merge, expire, erase) = if dry_run {
+        ("would merge", "would expire", "would be erased")
     } else {
-        ("sealed", "merged", "expired", "were erased")
+        ("merged", "expired", "were erased")
     };
     format!(
-        "{seal} {} segments, {merge} {} files; {} events {expire}, {} {erase}; {} to {} files, {} to {}",
-        count("sealed"),
+        "{merge} {} files; {} events {expire}, {} {erase}; {} to {} files, {} to {}",
         count("merged"),
         count("expired"),
         count("erased"),
@@ -58,15 +60,14 @@ mod tests {
 
     #[test]
     fn what_was_done_can_be_told_from_what_would_be() {
-        let report = json!({"sealed": 2, "merged": 3, "expired": 1200, "erased": 7, "files_before": 9, "files_after": 5,
+        let report = json!({"merged": 3, "expired": 1200, "erased": 7, "files_before": 9, "files_after": 5,
                             "bytes_before": 4096, "bytes_after": 1024});
         assert_eq!(
             in_words(&report, false),
-            "sealed 2 segments, merged 3 files; 1,200 events expired, 7 were erased; 9 to 5 files, 4.0 KiB to 1.0 KiB"
+            "merged 3 files; 1,200 events expired, 7 were erased; 9 to 5 files, 4.0 KiB to 1.0 KiB"
         );
         assert!(
-            in_words(&report, true)
-                .starts_with("would seal 2 segments, merge 3 files; 1,200 events would expire")
+            in_words(&report, true).starts_with("would merge 3 files; 1,200 events would expire")
         );
     }
 }

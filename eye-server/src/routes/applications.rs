@@ -8,7 +8,7 @@ use axum::extract::{Extension, Path, RawQuery, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
 use eye_index::{Order, SearchRequest};
-use eye_log::{Application, Change, Changed, Offset, TokenKind, format_timestamp};
+use eye_log::{Application, Change, Changed, Limits, Offset, TokenKind, format_timestamp};
 use serde_json::{Value, json};
 
 use crate::auth::{self, Identity};
@@ -24,6 +24,8 @@ use crate::wire::Object;
 
 /// The longest name, in Unicode scalar values.
 const NAME_MAX_CHARS: usize = 100;
+/// The fields that set an application's limits.
+const LIMITS: [&str; 3] = ["retention_days", "max_bytes", "rate"];
 /// What `per_minute` is counted over, microseconds.
 const MINUTE: i64 = 60_000_000;
 
@@ -107,7 +109,7 @@ pub(crate) async fn one(
     Ok(answer(StatusCode::OK, body.to_string()))
 }
 
-/// Answers `PATCH /applications/{name}`: disables or enables it.
+/// Answers `PATCH /applications/{name}`: disables or enables it, or sets its limits.
 pub(crate) async fn update(
     State(state): State<AppState>,
     identity: Identity,
@@ -125,29 +127,58 @@ pub(crate) async fn update(
         &["active", "retention_days", "max_bytes", "rate"],
     )
     .await?;
-    for later in ["retention_days", "max_bytes", "rate"] {
-        if body.has(later) {
-            return Err(Problem::parameter(
-                later,
-                "is not available in this version.",
-            ));
-        }
+    let limits = limits(&body, application.limits)?;
+    let active = body.boolean("active")?;
+    if active.is_none() && limits == application.limits && !body.names_any(&LIMITS) {
+        return Err(Problem::parameter(
+            "active",
+            "Nothing to change: give `active`, `retention_days`, `max_bytes` or `rate`.",
+        ));
     }
-    let active = body
-        .boolean("active")?
-        .ok_or_else(|| Problem::parameter("active", "This field is required."))?;
-    let changing = Change::SetApplicationActive {
-        name: application.name,
-        active,
-    };
-    let Changed::Application(application) =
-        change(&state, changing, identity.actor(&request_id)).await?
-    else {
-        return Err(tokens::unexpected());
-    };
+    let actor = identity.actor(&request_id);
+    let mut application = application;
+    let changes = [
+        active.map(|active| Change::SetApplicationActive {
+            name: application.name.clone(),
+            active,
+        }),
+        (limits != application.limits).then(|| Change::SetLimits {
+            name: application.name.clone(),
+            limits,
+        }),
+    ];
+    for changing in changes.into_iter().flatten() {
+        let Changed::Application(changed) = change(&state, changing, actor).await? else {
+            return Err(tokens::unexpected());
+        };
+        application = changed;
+    }
     let inner = state.clone();
     let body = view::run(&state, move || shape(&inner, &application, seen(&inner))).await?;
     Ok(answer(StatusCode::OK, body.to_string()))
+}
+
+/// Reads the limits a body sets; null takes a limit away, and what is not named stays.
+fn limits(body: &Object, now: Limits) -> Result<Limits, Problem> {
+    let narrow = |name: &str, value: Option<u64>| {
+        value
+            .map(|value| {
+                u32::try_from(value)
+                    .map_err(|_| Problem::parameter(name, "is too large; null is no limit."))
+            })
+            .transpose()
+    };
+    Ok(Limits {
+        retention_days: match body.number("retention_days", 1)? {
+            Some(days) => narrow("retention_days", days)?,
+            None => now.retention_days,
+        },
+        max_bytes: body.number("max_bytes", 0)?.unwrap_or(now.max_bytes),
+        rate: match body.number("rate", 1)? {
+            Some(rate) => narrow("rate", rate)?,
+            None => now.rate,
+        },
+    })
 }
 
 /// Returns the application that a path names.
@@ -237,7 +268,8 @@ fn shape(state: &AppState, application: &Application, as_of: Offset) -> Result<V
     }
     Ok(json!({
         "name": application.name, "active": application.active, "created_at": format_timestamp(application.created_at),
-        "retention_days": null, "max_bytes": null, "rate": null,
+        "retention_days": application.limits.retention_days, "max_bytes": application.limits.max_bytes,
+        "rate": application.limits.rate,
         "events": events, "sessions": null, "first": first, "last": last, "per_minute": per_minute, "rejected_24h": null,
     }))
 }

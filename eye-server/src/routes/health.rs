@@ -49,6 +49,19 @@ pub(crate) fn condition(state: &AppState) -> (bool, &'static str, String) {
         LogHealth::Ok if state.is_stopping() => {
             (false, "recovering", "The service is stopping.".to_owned())
         }
+        LogHealth::Ok if !state.log().damage().is_empty() => {
+            let damage = state.log().damage();
+            (
+                true,
+                "damaged",
+                format!(
+                    "{} place(s) of the log are damaged, the first: {}. The rest is served; `eye log verify` lists all, \
+                     `eye log repair` saves what can be saved.",
+                    damage.len(),
+                    damage[0]
+                ),
+            )
+        }
         LogHealth::Ok => match state.index().status().trouble {
             Some(trouble) => (
                 true,

@@ -4,14 +4,17 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::{Extension, Path, RawQuery, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
+use eye_log::compaction::Compaction;
 use eye_log::verify::verify;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::auth::Identity;
+use crate::caretaker;
+use crate::envelope::RequestId;
 use crate::error::{Code, Problem};
 use crate::parameters::Parameters;
 use crate::routes::json as answer;
@@ -23,18 +26,36 @@ use crate::wire::Object;
 pub(crate) async fn start(
     State(state): State<AppState>,
     identity: Identity,
+    Extension(request_id): Extension<RequestId>,
     RawQuery(query): RawQuery,
     body: Body,
 ) -> Result<Response, Problem> {
     identity.admin()?;
     Parameters::from_query(query.as_deref(), &[])?;
-    let body = Object::read(&state, body, &["kind"]).await?;
+    let body = Object::read(&state, body, &["kind", "dry_run", "confirm"]).await?;
     let folder = state.settings().data.join("log");
     let task = match body.text("kind")? {
         Some("verify") => state
             .tasks()
             .start("verify", "bytes", move |pulse| verified(&folder, pulse)),
-        _ => return Err(Problem::parameter("kind", "must be \"verify\".")),
+        Some("compact") => {
+            let what = Compaction {
+                seal_all: true,
+                dry_run: body.boolean("dry_run")?.unwrap_or(false),
+                confirmed: body.boolean("confirm")?.unwrap_or(false),
+                by: identity.actor(&request_id),
+            };
+            let inner = state.clone();
+            state.tasks().start("compact", "bytes", move |pulse| {
+                caretaker::compact(&inner, &what, pulse)
+            })
+        }
+        _ => {
+            return Err(Problem::parameter(
+                "kind",
+                "must be \"verify\" or \"compact\".",
+            ));
+        }
     };
     let task = task.ok_or_else(|| {
         Problem::new(Code::Overloaded, "Too many tasks wait for their turn.").retry_after(60)

@@ -69,6 +69,26 @@ impl Object {
         }
     }
 
+    /// Says whether any of these fields is there, null or not.
+    pub(crate) fn names_any(&self, names: &[&str]) -> bool {
+        names.iter().any(|name| self.0.contains_key(*name))
+    }
+
+    /// Returns a whole number of at least `least`, if the field is there; null is `Some(None)`.
+    pub(crate) fn number(&self, name: &str, least: u64) -> Result<Option<Option<u64>>, Problem> {
+        match self.0.get(name) {
+            None => Ok(None),
+            Some(Value::Null) => Ok(Some(None)),
+            Some(value) => match value.as_u64().filter(|number| *number >= least) {
+                Some(number) => Ok(Some(Some(number))),
+                None => Err(Problem::parameter(
+                    name,
+                    format!("Must be a whole number of at least {least}, or null."),
+                )),
+            },
+        }
+    }
+
     /// Returns true or false, if it is there.
     pub(crate) fn boolean(&self, name: &str) -> Result<Option<bool>, Problem> {
         match self.0.get(name) {

@@ -1,0 +1,196 @@
+//! Looks after the log beside the service: expires, erases, merges, and says what came of it.
+//!
+//! What must stay true: an erasure is done only when its bytes are gone from the log and from the index, and somebody
+//! has looked.
+
+use std::time::Duration;
+
+use eye_log::compaction::{CompactError, CompactReport, Compaction, ErasedFromLog};
+use eye_log::sealing::SealError;
+use eye_log::{Actor, OffsetRanges, ReadError, format_timestamp};
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+
+use crate::error::{Code, Problem};
+use crate::state::AppState;
+use crate::tasks::Pulse;
+
+/// How often retention is looked at.
+const RETENTION_EVERY: Duration = Duration::from_secs(3600);
+/// How often it looks whether there is something to erase.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+
+/// Compacts the log, takes what is gone out of the index, and completes erasures. Blocks.
+pub(crate) fn compact(
+    state: &AppState,
+    what: &Compaction,
+    pulse: &Pulse,
+) -> Result<Value, Problem> {
+    let log = state.log();
+    let files_before = log.reader().sealed_files().len();
+    let result = log.compact(what, &mut |done, of| {
+        pulse.tell(done, of);
+        !pulse.is_cancelled()
+    });
+    let report = result.map_err(|error| problem(&error))?;
+    if !what.dry_run {
+        purge(state, &report)?;
+        for erasure in &report.erasures {
+            complete(state, erasure, what.by)?;
+        }
+    }
+    let merged: usize = report
+        .rewritten
+        .iter()
+        .map(|file| file.from.len())
+        .filter(|files| *files > 1)
+        .sum();
+    let gone: usize = report
+        .rewritten
+        .iter()
+        .map(|file| file.from.len() - 1)
+        .sum();
+    let files_after = if what.dry_run {
+        files_before - gone
+    } else {
+        log.reader().sealed_files().len()
+    };
+    Ok(json!({
+        "rewritten": report.rewritten.len(), "merged": merged, "expired": report.expired, "erased": report.erased,
+        "files_before": files_before, "files_after": files_after,
+        "bytes_before": report.bytes_before, "bytes_after": report.bytes_after,
+    }))
+}
+
+/// Takes what the log no longer has out of the index.
+fn purge(state: &AppState, report: &CompactReport) -> Result<(), Problem> {
+    let pending: OffsetRanges = state
+        .log()
+        .erasures()
+        .into_iter()
+        .filter(|erasure| erasure.certificate.is_none())
+        .flat_map(|erasure| erasure.ranges)
+        .chain(report.gone.iter())
+        .collect();
+    if pending.is_empty() {
+        return Ok(());
+    }
+    state.index().purge(&pending).map_err(|error| {
+        Problem::new(
+            Code::Damaged,
+            format!("What is gone from the log could not be taken out of the index: {error}."),
+        )
+    })
+}
+
+/// Writes an erasure's certificate into the log.
+fn complete(state: &AppState, erasure: &ErasedFromLog, by: Actor) -> Result<(), Problem> {
+    if erasure.found > 0 {
+        return Err(Problem::new(
+            Code::Damaged,
+            format!(
+                "Erasure {} is not done: {} of its events are still in the log.",
+                erasure.id, erasure.found
+            ),
+        ));
+    }
+    let hash = |hash: &[u8]| {
+        hash.iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect::<String>()
+    };
+    let segments: Vec<Value> = erasure
+        .segments
+        .iter()
+        .map(|(base, before, after)| {
+            json!({"base_offset": base, "before": hash(before), "after": hash(after)})
+        })
+        .collect();
+    let mut certificate = json!({
+        "segments": segments, "checked_at": format_timestamp(eye_log::now()), "found": erasure.found,
+    });
+    let sum = Sha256::digest(certificate.to_string().as_bytes());
+    certificate["sha256"] = json!(hash(&sum));
+    state
+        .log()
+        .complete_erasure(erasure.id, by, certificate.to_string())
+        .map_err(Problem::from)?;
+    state.index().set_erased(state.reader().erased());
+    Ok(())
+}
+
+fn problem(error: &CompactError) -> Problem {
+    match error {
+        CompactError::Append(error) => Problem::from(error.clone()),
+        CompactError::Seal(SealError::Read(error @ ReadError::Damaged(_))) => {
+            Problem::from(error.clone())
+        }
+        CompactError::ClockJumped { .. } => {
+            Problem::new(Code::Conflict, format!("Nothing was done: {error}."))
+                .detail("`eye compact --confirm` does it all the same.")
+        }
+        CompactError::Stopped => Problem::new(Code::Conflict, "The task was cancelled."),
+        CompactError::Seal(_) => Problem::new(
+            Code::Damaged,
+            format!("The log could not be compacted: {error}."),
+        )
+        .detail("What was done until then counts, and the log is as sound as before."),
+    }
+}
+
+/// Builds the index anew if it still holds what the log has lost: the process ended between the two.
+fn mend_index(state: &AppState) {
+    let files = state.reader().sealed_files();
+    let Some(end) = files.last().map(|file| file.end) else {
+        return;
+    };
+    while state.index().wait_for(end, LOOK_EVERY) < end {
+        if state.is_stopping() {
+            return;
+        }
+    }
+    let pending = state.reader().erased();
+    if pending.is_empty() && state.index().disagrees(&files) {
+        tracing::warn!("the index holds other events than the log; it is built again beside");
+        let built = state.index().rebuild(&mut |_, _| !state.is_stopping());
+        if let Err(error) = built {
+            tracing::error!(%error, "the index could not be built again");
+        }
+    }
+}
+
+/// Looks after the log for as long as the service runs: retention once an hour, erasures within their deadline.
+pub(crate) async fn run(state: AppState) {
+    let inner = state.clone();
+    // Its outcome is in the log; there is nobody to tell.
+    let _ = tokio::task::spawn_blocking(move || mend_index(&inner)).await;
+    let mut retention_due = tokio::time::Instant::now() + RETENTION_EVERY;
+    loop {
+        let deadline = state.settings().erasure_deadline;
+        tokio::time::sleep(LOOK_EVERY.min(deadline / 4)).await;
+        if state.is_stopping() {
+            return;
+        }
+        // A fraction of the deadline is waited for, so that many erasures are one compaction.
+        let patience = i64::try_from((deadline / 24).as_micros()).unwrap_or(i64::MAX);
+        let now = eye_log::now();
+        let erase =
+            state.log().erasures().iter().any(|erasure| {
+                erasure.certificate.is_none() && now - erasure.requested_at >= patience
+            });
+        let expire = tokio::time::Instant::now() >= retention_due;
+        if !erase && !expire {
+            continue;
+        }
+        if expire {
+            retention_due = tokio::time::Instant::now() + RETENTION_EVERY;
+        }
+        let inner = state.clone();
+        let task = state.tasks().start("compact", "bytes", move |pulse| {
+            compact(&inner, &Compaction::default(), pulse)
+        });
+        if let Some(task) = task {
+            task.ended().await;
+        }
+    }
+}
