@@ -841,7 +841,7 @@ mod tests {
                     let request = store.request("name:three", order, 1000);
                     let walked = store
                         .index
-                        .walk_sessions(&request, &store.index.check(&request))
+                        .walk_sessions(&store.index.live(), &request, &store.index.check(&request))
                         .unwrap();
                     assert_eq!(walked.hits, store.index.search(&request).unwrap().hits);
                 }

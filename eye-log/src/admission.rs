@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use foldhash::quality::RandomState;
 use uuid::Uuid;
 
 use crate::error::ReadError;
@@ -172,8 +173,8 @@ pub(crate) struct Admission {
 /// What a raw segment adds: sessions first seen in it and ids used in it.
 #[derive(Debug, Default)]
 pub(crate) struct Entries {
-    sessions: HashMap<Uuid, SessionEntry>,
-    ids: HashMap<(ApplicationId, Uuid), IdEntry>,
+    sessions: HashMap<Uuid, SessionEntry, RandomState>,
+    ids: HashMap<(ApplicationId, Uuid), IdEntry, RandomState>,
 }
 
 /// Where an id was used, and for what.

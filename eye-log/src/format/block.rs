@@ -14,7 +14,7 @@ use crate::record::Reason;
 /// Bytes of a block's header.
 pub const BLOCK_HEADER_BYTES: usize = 64;
 /// A block is ended by the record that brings its raw records to this many bytes.
-pub const BLOCK_TARGET_BYTES: usize = 64 << 10;
+pub const BLOCK_TARGET_BYTES: usize = 128 << 10;
 /// The longest raw content: a record as long as a frame's body, and the tables.
 const RAW_MAX_BYTES: usize = FRAME_BODY_MAX_BYTES + FRAME_RECORDS_MAX * (FRAME_ENTRY_BYTES + 4);
 const MAGIC: &[u8; 4] = b"EYEB";
@@ -22,7 +22,7 @@ const FRAME_ENTRY_BYTES: usize = 24;
 const GOES_ON: u32 = 1;
 const CODEC_PLAIN: u32 = 0;
 const CODEC_ZSTD: u32 = 1;
-/// zstd's level: 64 KiB blocks at level 1 are within a tenth of level 3's size at 1.3 times its speed.
+/// zstd's level: level 3 makes blocks a hundredth smaller and takes twice the time.
 const LEVEL: i32 = 1;
 
 /// A frame, or the part of one that lies in a block.

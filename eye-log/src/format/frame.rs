@@ -175,6 +175,11 @@ pub fn push<'r>(
     salt: u32,
 ) -> u32 {
     let start = out.len();
+    let body: usize = records
+        .clone()
+        .map(|record| TABLE_ENTRY_BYTES + record.len())
+        .sum();
+    out.reserve(FRAME_HEADER_BYTES + super::aligned(body));
     out.resize(start + FRAME_HEADER_BYTES, 0);
     let table = out.len();
     let mut count = 0u32;

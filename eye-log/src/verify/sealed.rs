@@ -1,10 +1,12 @@
 //! Verifies sealed files: every block, on as many threads as there are, and what the footers say of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+
+use uuid::Uuid;
 
 use crate::error::{Damage, ReadError};
 use crate::format::block::Block;
@@ -47,6 +49,10 @@ struct Counted {
     max_timestamp: Option<i64>,
     controls: Vec<Offset>,
     ledger: BTreeMap<(u32, ApplicationId), (u64, u64)>,
+    /// The hour and application counted now, its events and bytes.
+    last_ledger: Option<((u32, ApplicationId), u64, u64)>,
+    /// Sessions met, with their owner by the footer or, where that does not say, by their first event.
+    owners: HashMap<Uuid, ApplicationId, foldhash::quality::RandomState>,
     maintenance: Vec<(Offset, MaintenanceRecord)>,
     /// Hashes of the blocks as they are, by place.
     hashes: Vec<(usize, Hash)>,
@@ -197,55 +203,76 @@ fn count(footer: &Footers, range: std::ops::Range<usize>, done: &AtomicU64) -> i
 }
 
 impl Counted {
-    /// Counts a block's records, and compares them with the footer's tables.
+    /// Counts a block's records, and compares them with the footer's tables. What a record holds is covered by the
+    /// block's hash; only records that are no events are decoded.
     fn block(&mut self, footer: &Footers, block: &Block) -> Result<(), String> {
-        let mut last_session = None;
-        for (offset, bytes) in block.records() {
-            let record =
-                payload::decode(bytes).map_err(|what| format!("record {offset}: {what}"))?;
-            let event = match record {
-                Record::Event(event) => event,
-                Record::Gone(_) => continue,
-                Record::Maintenance(record) => {
-                    self.controls.push(offset);
-                    self.maintenance.push((offset, record));
-                    continue;
+        let mut parts = block.frames.iter();
+        let (mut hour, mut part_ends) = (0, 0);
+        for (place, (offset, bytes)) in block.records().enumerate() {
+            if place == part_ends
+                && let Some((start, part)) = parts.next()
+            {
+                hour = hour_of(part.appended_at);
+                part_ends = start + part.count as usize;
+            }
+            let Some(event) = payload::event_head(bytes) else {
+                match payload::decode(bytes).map_err(|what| format!("record {offset}: {what}"))? {
+                    Record::Gone(_) => {}
+                    Record::Maintenance(record) => {
+                        self.controls.push(offset);
+                        self.maintenance.push((offset, record));
+                    }
+                    _ => self.controls.push(offset),
                 }
-                _ => {
-                    self.controls.push(offset);
-                    continue;
-                }
+                continue;
             };
             self.events += 1;
             let timestamp = event.timestamp;
             self.min_timestamp = Some(self.min_timestamp.map_or(timestamp, |t| t.min(timestamp)));
             self.max_timestamp = Some(self.max_timestamp.map_or(timestamp, |t| t.max(timestamp)));
-            let hour = hour_of(block.arrived_at(offset));
-            let entry = self.ledger.entry((hour, event.application)).or_default();
-            entry.0 += 1;
-            entry.1 += bytes.len() as u64;
-            if last_session != Some((event.session_id, event.application)) {
-                last_session = Some((event.session_id, event.application));
+            let key = (hour, event.application);
+            if self.last_ledger.is_none_or(|(last, _, _)| last != key) {
+                self.note_ledger();
+                self.last_ledger = Some((key, 0, 0));
+            }
+            if let Some((_, events, sum)) = &mut self.last_ledger {
+                *events += 1;
+                *sum += bytes.len() as u64;
+            }
+            let owner = self.owners.entry(event.session_id).or_insert_with(|| {
                 let key = footer.keys.session(event.session_id);
                 let place = footer
                     .sessions
                     .binary_search_by(|entry| entry.key.cmp(&key));
-                if place.is_ok_and(|place| footer.sessions[place].application != event.application)
-                {
-                    return Err(format!(
-                        "record {offset}: the footer names another owner of its session"
-                    ));
-                }
+                // One that came up in an earlier file is in that file's table.
+                place.map_or(event.application, |place| {
+                    footer.sessions[place].application
+                })
+            });
+            if *owner != event.application {
+                return Err(format!(
+                    "record {offset}: the footer names another owner of its session"
+                ));
             }
-            if event.client.is_some() {
-                let print = footer.keys.id_print(event.application, event.id);
+            if let Some(id) = event.client_made_id {
+                let print = footer.keys.id_print(event.application, id);
                 let entry = IdEntry::new(print, offset - footer.file.header.base);
                 if footer.ids.binary_search(&entry).is_err() {
                     return Err(format!("record {offset}: the footer does not list its id"));
                 }
             }
         }
+        self.note_ledger();
         Ok(())
+    }
+
+    /// Adds up what was counted for one hour and application.
+    fn note_ledger(&mut self) {
+        if let Some((key, events, bytes)) = self.last_ledger.take() {
+            let entry = self.ledger.entry(key).or_default();
+            entry.0 += events;
+            entry.1 += bytes;
+        }
     }
 
     fn add(&mut self, other: Self) {

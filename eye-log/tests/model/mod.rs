@@ -24,6 +24,9 @@ pub(crate) fn open(disk: &Faulty) -> Result<(Log, OpenReport), OpenError> {
     Log::open_in(Arc::new(disk.clone()), config())
 }
 
+/// The answer to a batch, when it comes.
+type Answer = mpsc::Receiver<Result<Receipt, AppendError>>;
+
 /// An event of the model, by which it is known again: what it says follows from its number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Sent {
@@ -140,10 +143,7 @@ impl Story {
         self.answers(&mut waiting);
     }
 
-    fn answers(
-        &mut self,
-        waiting: &mut Vec<(Vec<Sent>, mpsc::Receiver<Result<Receipt, AppendError>>)>,
-    ) {
+    fn answers(&mut self, waiting: &mut Vec<(Vec<Sent>, Answer)>) {
         for (sent, receiver) in waiting.drain(..) {
             match receiver.recv_timeout(Duration::from_secs(20)) {
                 Ok(Ok(receipt)) => self.receipt(&sent, &receipt),
