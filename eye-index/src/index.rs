@@ -1,25 +1,37 @@
 //! The indexes of a store: opened beside its log, grown by a thread of their own, asked by many.
 
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::ops::Range;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use eye_log::{Log, Offset, OffsetRanges, Reader, SealedInfo};
+use eye_log::{Log, Offset, Reader, SealedInfo};
 use uuid::Uuid;
 
 use crate::catalog::Catalog;
-use crate::checkpoint::{Checkpoint, Trust, write_synced};
+use crate::checkpoint::{Checkpoint, Trust};
+use crate::closing::{self, CloseQueue};
 use crate::error::{IndexError, SearchError};
-use crate::indexer::{Indexer, Progress, SealQueue};
+use crate::hidden::{Erased, Hidden};
+use crate::indexer::Indexer;
 use crate::page::{Hit, Order, Place, SearchAnswer, SearchRequest, SessionSummary};
+use crate::priority::lower_priority;
+use crate::progress::Needs;
+use crate::purge::Purged;
+use crate::rebuilding;
+use crate::sealing::SealQueue;
 use crate::search::matches::{Subject, clause_holds};
+use crate::search::part::Part;
 use crate::search::query::{Clause, Field, Kind, Span, Test};
 use crate::search::shards::Shards;
 use crate::search::{Fields, LogCheck, collect, collect_all, count, plan};
 
 /// Up to so many matches, a list by session is made by sorting them; beyond, by walking the sessions.
 const SORTED_MAX: usize = 100_000;
+
+/// How far purging stands back.
+const PURGE_NICE: i32 = 10;
 
 /// Settings of the indexes.
 #[derive(Debug, Clone)]
@@ -47,42 +59,27 @@ pub struct Index {
 }
 
 struct Inner {
-    folder: PathBuf,
-    reader: Reader,
-    store: Uuid,
-    config: IndexConfig,
-    /// The indexes that answer; the others are being built, or are gone.
-    live: RwLock<Arc<Live>>,
-    /// What is hidden because it was erased or has expired, until the indexes are without it.
-    erased: RwLock<Arc<OffsetRanges>>,
-    /// One rebuilding at a time.
-    rebuilding: Mutex<()>,
-}
-
-/// The folders that the indexes lie in by turns, so that new ones can be built beside those that answer.
-const FOLDERS: [&str; 2] = ["a", "b"];
-/// The file that says which of them answers.
-const CURRENT: &str = "current";
-/// How long a rebuilding waits before it looks again how far it is.
-const LOOK_EVERY: Duration = Duration::from_millis(200);
-
-/// One set of indexes, and the threads that grow it.
-struct Live {
     reader: Reader,
     catalog: Arc<Catalog>,
     shards: Arc<Shards>,
-    progress: Arc<Progress>,
-    to_seal: Arc<SealQueue>,
+    indexer: Arc<Indexer>,
     checkpoint: Checkpoint,
-    /// They say whether they left everything synced.
-    threads: Mutex<Option<[JoinHandle<bool>; 2]>>,
+    erased: Erased,
+    /// Held while something is purged.
+    purging: Mutex<()>,
+    /// They say whether they left everything synced. Each gets its work from the one before.
+    threads: Mutex<Option<[JoinHandle<bool>; 4]>>,
 }
 
 /// How the indexes are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IndexStatus {
-    /// One past the last record that can be found.
+    /// One past the last record that can be found by every read.
     pub indexed_through: Offset,
+    /// One past the last record that can be searched for.
+    pub search_through: Offset,
+    /// One past the last record that sessions know of.
+    pub catalog_through: Offset,
     /// How many shards wait to be merged and sealed.
     pub sealing: u64,
     /// How many search segments there are.
@@ -96,7 +93,7 @@ pub struct IndexStatus {
 impl std::fmt::Debug for Index {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Index")
-            .field("progress", &self.live().progress)
+            .field("progress", &self.inner.indexer.progress)
             .finish_non_exhaustive()
     }
 }
@@ -105,139 +102,99 @@ impl Index {
     /// Opens the indexes in `folder`, which belong to `log`. What cannot be trusted is removed and grows back; that
     /// goes on after this returns.
     pub fn open(folder: &Path, log: &Log, config: IndexConfig) -> Result<Self, IndexError> {
-        std::fs::create_dir_all(folder).map_err(IndexError::io("making", folder))?;
-        let said = std::fs::read_to_string(folder.join(CURRENT)).unwrap_or_default();
-        let current = FOLDERS
-            .into_iter()
-            .find(|name| *name == said.trim())
-            .unwrap_or(FOLDERS[0]);
-        remove_others(folder, current)?;
         let reader = log.reader();
-        let store = log.store_id();
-        let live = Live::open(&folder.join(current), reader.clone(), store, config.clone())?;
-        let erased = RwLock::new(reader.erased());
-        Ok(Self {
-            inner: Arc::new(Inner {
-                folder: folder.to_owned(),
-                reader,
-                store,
-                config,
-                live: RwLock::new(Arc::new(live)),
-                erased,
-                rebuilding: Mutex::new(()),
-            }),
-        })
-    }
-
-    fn live(&self) -> Arc<Live> {
-        let live = self.inner.live.read();
-        live.unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn erased(&self) -> Arc<OffsetRanges> {
-        let erased = self.inner.erased.read();
-        erased.unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Hides these offsets from every answer, and no others.
-    pub fn set_erased(&self, erased: Arc<OffsetRanges>) {
-        *self
-            .inner
-            .erased
-            .write()
-            .unwrap_or_else(PoisonError::into_inner) = erased;
-    }
-
-    /// Takes what the log no longer has out of the indexes: hides it at once, then builds the indexes anew beside the
-    /// ones that answer, and exchanges them. Afterwards no byte of it is left in the folder. Blocks, for long.
-    pub fn purge(&self, gone: &OffsetRanges) -> Result<(), IndexError> {
-        let hidden: OffsetRanges = self.erased().iter().chain(gone.iter()).collect();
-        self.set_erased(Arc::new(hidden));
-        self.rebuild(&mut |_, _| true)?;
-        self.set_erased(self.inner.reader.erased());
-        Ok(())
-    }
-
-    /// Builds the indexes anew beside the ones that answer, and exchanges them. `progress` hears of records done and
-    /// there are, and answers whether to go on. Returns how many events can be found before and after. Blocks.
-    pub fn rebuild(
-        &self,
-        progress: &mut dyn FnMut(Offset, Offset) -> bool,
-    ) -> Result<(u64, u64), IndexError> {
-        let inner = &self.inner;
-        let _alone = inner
-            .rebuilding
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let before = self.status().events;
-        let said = std::fs::read_to_string(inner.folder.join(CURRENT)).unwrap_or_default();
-        let next = FOLDERS[usize::from(said.trim() != FOLDERS[1])];
-        let folder = inner.folder.join(next);
-        remove(&folder)?;
-        let built = Live::open(
-            &folder,
-            inner.reader.clone(),
-            inner.store,
-            inner.config.clone(),
-        )?;
-        loop {
-            let end = inner.reader.durable_end();
-            let through = built.progress.wait_for(end, LOOK_EVERY, &inner.reader);
-            if through >= end {
-                break;
-            }
-            if !progress(through, end) {
-                built.close();
-                remove(&folder)?;
-                return Err(IndexError::Shard("stopped".to_owned()));
-            }
+        let shards = folder.join("shards");
+        std::fs::create_dir_all(folder).map_err(IndexError::io("making", folder))?;
+        let (checkpoint, trust) = Checkpoint::open(folder, log.store_id())?;
+        if trust == Trust::Nothing {
+            remove(&shards)?;
         }
-        write_synced(&inner.folder, CURRENT, next.as_bytes())?;
-        let old = std::mem::replace(
-            &mut *inner.live.write().unwrap_or_else(PoisonError::into_inner),
-            Arc::new(built),
-        );
-        old.close();
-        drop(old);
-        remove_others(&inner.folder, next)?;
-        Ok((before, self.status().events))
-    }
-
-    /// Says whether the indexes hold other events than these files of the log: something went from the log and not
-    /// from here, or the other way round. Ranges that are not indexed yet do not count.
-    pub fn disagrees(&self, files: &[SealedInfo]) -> bool {
-        let parts = self.live().shards.parts();
-        let through = self.indexed_through();
-        files.iter().filter(|file| file.end <= through).any(|file| {
-            let inside = parts
-                .iter()
-                .filter(|part| (file.base..file.end).contains(&part.first_offset()));
-            inside.map(|part| u64::from(part.docs())).sum::<u64>() != file.events
+        if trust != Trust::Everything {
+            Catalog::remove(folder)?;
+        }
+        let mut catalog = Catalog::open(folder)?;
+        let bases = reader.segment_bases();
+        if !bases.contains(&catalog.end()) {
+            // Its checkpoint is the beginning of a segment, or it is not this log's catalog.
+            drop(catalog);
+            Catalog::remove(folder)?;
+            catalog = Catalog::open(folder)?;
+        }
+        let ends = bases.iter().copied().skip(1).chain([reader.durable_end()]);
+        let ends: Vec<(Offset, Offset)> = bases.iter().copied().zip(ends).collect();
+        let shards = Shards::open(
+            &shards,
+            Arc::new(Fields::new()),
+            &ends,
+            trust == Trust::Everything,
+        )?;
+        // Only now is there nothing left that must not be trusted.
+        checkpoint.mark_open()?;
+        let (catalog, shards) = (Arc::new(catalog), Arc::new(shards));
+        let indexer = Indexer {
+            reader: reader.clone(),
+            catalog: catalog.clone(),
+            shards: shards.clone(),
+            progress: Arc::default(),
+            config,
+            closed: CloseQueue::default(),
+            to_seal: SealQueue::default(),
+        };
+        let inner = Inner {
+            reader,
+            catalog,
+            shards,
+            indexer: Arc::new(indexer),
+            checkpoint,
+            erased: Erased::default(),
+            purging: Mutex::default(),
+            threads: Mutex::default(),
+        };
+        let threads = inner
+            .start()
+            .map_err(IndexError::io("starting a thread for", folder))?;
+        *inner.threads.lock().unwrap_or_else(PoisonError::into_inner) = Some(threads);
+        Ok(Self {
+            inner: Arc::new(inner),
         })
     }
 
-    /// Returns one past the last record that can be found.
+    /// Returns one past the last record that every read can find.
     pub fn indexed_through(&self) -> Offset {
-        self.live().progress.through()
+        self.through(Needs::Both)
     }
 
-    /// Blocks until everything below `end` can be found or `patience` is over; returns how far it is.
-    pub fn wait_for(&self, end: Offset, patience: Duration) -> Offset {
-        self.live()
+    /// Returns one past the last record that reads with these needs can find.
+    pub fn through(&self, needs: Needs) -> Offset {
+        self.inner.indexer.progress.through(needs)
+    }
+
+    /// Blocks until reads with these needs can find everything below `end`, or `patience` is over; returns how far it
+    /// is.
+    pub fn wait_for(&self, needs: Needs, end: Offset, patience: Duration) -> Offset {
+        self.inner
+            .indexer
             .progress
-            .wait_for(end, patience, &self.inner.reader)
+            .wait_for(needs, end, patience, &self.inner.reader)
     }
 
     /// Returns how the indexes are.
     pub fn status(&self) -> IndexStatus {
-        let live = self.live();
-        let parts = live.shards.parts();
+        let parts = self.inner.shards.parts();
+        let progress = &self.inner.indexer.progress;
+        let hidden = self.hidden().ranges();
+        let found = |part: &Part| {
+            let gone: u32 = hidden.iter().map(|range| part.docs_within(&range)).sum();
+            u64::from(part.docs().saturating_sub(gone))
+        };
         IndexStatus {
-            indexed_through: self.indexed_through(),
-            sealing: live.progress.sealing(),
+            indexed_through: progress.through(Needs::Both),
+            search_through: progress.through(Needs::Search),
+            catalog_through: progress.through(Needs::Catalog),
+            sealing: progress.sealing(),
             parts: parts.len(),
-            events: parts.iter().map(|part| u64::from(part.docs())).sum(),
-            trouble: live.progress.trouble(),
+            events: parts.iter().map(|part| found(part)).sum(),
+            trouble: progress.trouble(),
         }
     }
 
@@ -246,19 +203,17 @@ impl Index {
         if request.order == Order::BySession {
             return self.search_by_session(request);
         }
-        let live = self.live();
-        let (check, parts) = (self.check(request), live.shards.parts());
-        let fields = live.shards.fields();
-        let plan = plan(request, fields, &check)?;
+        let (check, parts) = (self.check(request), self.inner.shards.parts());
+        let fields = self.inner.shards.fields();
+        let plan = plan(request, fields, &check, &self.hidden())?;
         collect(&parts, &plan, fields, request, &check)
     }
 
     /// Counts the matches, all of them. Blocks.
     pub fn count(&self, request: &SearchRequest) -> Result<u64, SearchError> {
-        let live = self.live();
-        let (check, parts) = (self.check(request), live.shards.parts());
-        let fields = live.shards.fields();
-        let plan = plan(request, fields, &check)?;
+        let (check, parts) = (self.check(request), self.inner.shards.parts());
+        let fields = self.inner.shards.fields();
+        let plan = plan(request, fields, &check, &self.hidden())?;
         count(&parts, &plan, fields, request, &check)
     }
 
@@ -267,19 +222,17 @@ impl Index {
             self.inner.reader.clone(),
             request.registry.clone(),
             request.deadline,
-            self.erased(),
         )
     }
 
     /// Few matches are collected and sorted; many are met by walking the sessions downwards.
     fn search_by_session(&self, request: &SearchRequest) -> Result<SearchAnswer, SearchError> {
-        let live = self.live();
-        let (check, parts) = (self.check(request), live.shards.parts());
-        let fields = live.shards.fields();
-        let plan = plan(request, fields, &check)?;
+        let (check, parts) = (self.check(request), self.inner.shards.parts());
+        let fields = self.inner.shards.fields();
+        let plan = plan(request, fields, &check, &self.hidden())?;
         let found = collect_all(&parts, &plan, fields, request, &check, SORTED_MAX)?;
         let Some(mut hits) = found else {
-            return self.walk_sessions(&live, request, &check);
+            return self.walk_sessions(request, &check);
         };
         let rank = |hit: &Hit| (hit.session, hit.timestamp, hit.offset);
         hits.sort_unstable_by_key(|hit| std::cmp::Reverse(rank(hit)));
@@ -293,11 +246,10 @@ impl Index {
 
     fn walk_sessions(
         &self,
-        live: &Live,
         request: &SearchRequest,
         check: &LogCheck,
     ) -> Result<SearchAnswer, SearchError> {
-        let catalog = &live.catalog;
+        let (catalog, hidden) = (&self.inner.catalog, self.hidden());
         let mut hits = Vec::new();
         let resumed = request.after.and_then(|place| place.session);
         // One session alone needs no walk.
@@ -306,7 +258,7 @@ impl Index {
         let mut looker = check.looker();
         while let Some(session) = next {
             check.verdict()?;
-            let blocks = catalog.blocks(session, request.as_of)?;
+            let blocks = catalog.blocks(session, request.as_of, &hidden)?;
             let owned = |block: &crate::catalog::Block| {
                 request
                     .application
@@ -317,7 +269,6 @@ impl Index {
                 .filter(|block| owned(block))
                 .flat_map(|block| &block.entries)
                 .map(|entry| (entry.timestamp, entry.offset))
-                .filter(|(_, offset)| !check.hides(*offset))
                 .filter(|(timestamp, _)| {
                     request.from.is_none_or(|from| *timestamp >= from)
                         && request.to.is_none_or(|to| *timestamp < to)
@@ -357,35 +308,13 @@ impl Index {
         session: Uuid,
         as_of: Offset,
     ) -> Result<Option<SessionSummary>, SearchError> {
-        let live = self.live();
-        let erased = self.erased();
-        if erased.is_empty() {
-            return live.catalog.session(session, as_of);
-        }
-        // Figures of what is left: a session without events is none.
-        let hits = self.session_events(session, as_of)?;
-        let Some(found) = live.catalog.session(session, as_of)? else {
-            return Ok(None);
-        };
-        let (Some(first), Some(last)) = (hits.first(), hits.last()) else {
-            return Ok(None);
-        };
-        Ok(Some(SessionSummary {
-            first: first.timestamp,
-            last: last.timestamp,
-            count: hits.len() as u64,
-            ..found
-        }))
+        self.inner.catalog.session(session, as_of, &self.hidden())
     }
 
     /// Returns a session's events by timestamp, then offset. Blocks.
     pub fn session_events(&self, session: Uuid, as_of: Offset) -> Result<Vec<Hit>, SearchError> {
-        let blocks = self.live().catalog.blocks(session, as_of)?;
-        let erased = self.erased();
-        let entries = blocks
-            .iter()
-            .flat_map(|block| &block.entries)
-            .filter(|entry| !erased.contains(entry.offset));
+        let blocks = self.inner.catalog.blocks(session, as_of, &self.hidden())?;
+        let entries = blocks.iter().flat_map(|block| &block.entries);
         let mut hits: Vec<Hit> = entries
             .map(|entry| Place {
                 session: Some(session),
@@ -431,9 +360,56 @@ impl Index {
         Ok(offsets)
     }
 
+    /// Hides the events at `ranges` from every read that begins from now on, beside those that the log hides. Replaces
+    /// what was set before; kept in memory only.
+    pub fn set_erased(&self, ranges: Vec<Range<Offset>>) {
+        self.inner.erased.set(ranges.into_iter().collect());
+    }
+
+    /// Returns those files of the log of which the indexes hold other events than the log does: something went from the
+    /// log and not from here. Files that are not indexed yet do not count.
+    pub fn disagrees(&self, files: &[SealedInfo]) -> Vec<SealedInfo> {
+        let parts = self.inner.shards.parts();
+        let through = self.through(Needs::Search);
+        let differs = |file: &&SealedInfo| {
+            let inside = parts
+                .iter()
+                .filter(|part| (file.base..file.end).contains(&part.first_offset()));
+            let indexed: u64 = inside.map(|part| u64::from(part.docs())).sum();
+            file.end <= through && indexed != file.events
+        };
+        files.iter().filter(differs).cloned().collect()
+    }
+
+    fn hidden(&self) -> Hidden {
+        Hidden::now(&self.inner.reader, &self.inner.erased)
+    }
+
+    /// Makes anew, from the log, whatever of the indexes knows of events at `ranges`, so that no byte of them is left
+    /// in any file. To be called once the log has let go of them, and again if it fails: nothing else remembers what
+    /// was left. They are to stay hidden until this returns. Reads and indexing go on meanwhile. Blocks for as long as
+    /// that takes; what is made is synced.
+    pub fn purge(&self, ranges: Vec<Range<Offset>>) -> Result<Purged, IndexError> {
+        let _alone = self
+            .inner
+            .purging
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let (indexer, gone) = (&self.inner.indexer, ranges.into_iter().collect());
+        // A thread of its own, since a thread that has stood back cannot come forward again.
+        let worked = std::thread::scope(|scope| {
+            let work = scope.spawn(|| {
+                lower_priority(PURGE_NICE);
+                indexer.purge(&gone)
+            });
+            work.join()
+        });
+        worked.unwrap_or_else(|_| Err(IndexError::Shard("purging panicked".to_owned())))
+    }
+
     /// Stops indexing and syncs everything. Closing twice is harmless.
     pub fn close(&self) {
-        self.live().close();
+        self.inner.close();
     }
 }
 
@@ -458,77 +434,18 @@ fn passes(request: &SearchRequest, subject: &Subject<'_>) -> bool {
         && clause_holds(&request.query, subject)
 }
 
-impl Live {
-    fn open(
-        folder: &Path,
-        reader: Reader,
-        store: Uuid,
-        config: IndexConfig,
-    ) -> Result<Self, IndexError> {
-        let paths = Paths::of(folder);
-        std::fs::create_dir_all(folder).map_err(IndexError::io("making", folder))?;
-        let (checkpoint, trust) = Checkpoint::open(folder, store)?;
-        if trust == Trust::Nothing {
-            remove(&paths.shards)?;
-        }
-        if trust != Trust::Everything {
-            remove(&paths.catalog)?;
-        }
-        let mut catalog = Catalog::open(&paths.catalog)?;
-        let bases = reader.segment_bases();
-        if !bases.contains(&catalog.end()) {
-            // Its checkpoint is the beginning of a segment, or it is not this log's catalog.
-            drop(catalog);
-            remove(&paths.catalog)?;
-            catalog = Catalog::open(&paths.catalog)?;
-        }
-        let ends = bases.iter().copied().skip(1).chain([reader.durable_end()]);
-        let ends: Vec<(Offset, Offset)> = bases.iter().copied().zip(ends).collect();
-        let shards = Shards::open(
-            &paths.shards,
-            Arc::new(Fields::new()),
-            &ends,
-            trust == Trust::Everything,
-        )?;
-        // Only now is there nothing left that must not be trusted.
-        checkpoint.mark_open()?;
-        let live = Self {
-            reader,
-            catalog: Arc::new(catalog),
-            shards: Arc::new(shards),
-            progress: Arc::default(),
-            to_seal: Arc::default(),
-            checkpoint,
-            threads: Mutex::default(),
-        };
-        let threads = live
-            .start(config)
-            .map_err(IndexError::io("starting a thread for", folder))?;
-        *live.threads.lock().unwrap_or_else(PoisonError::into_inner) = Some(threads);
-        Ok(live)
-    }
-
-    fn start(&self, config: IndexConfig) -> std::io::Result<[JoinHandle<bool>; 2]> {
-        let indexer = Indexer {
-            reader: self.reader.clone(),
-            catalog: self.catalog.clone(),
-            shards: self.shards.clone(),
-            progress: self.progress.clone(),
-            config,
-            to_seal: self.to_seal.clone(),
-        };
-        let (to_seal, progress, reader) = (
-            self.to_seal.clone(),
-            self.progress.clone(),
-            self.reader.clone(),
-        );
+impl Inner {
+    fn start(&self) -> std::io::Result<[JoinHandle<bool>; 4]> {
+        let (indexer, sealer) = (self.indexer.clone(), self.indexer.clone());
         Ok([
             std::thread::Builder::new()
                 .name("eye-indexer".to_owned())
                 .spawn(move || indexer.run())?,
+            rebuilding::start(self.indexer.clone())?,
+            closing::start(self.indexer.clone())?,
             std::thread::Builder::new()
                 .name("eye-shards".to_owned())
-                .spawn(move || to_seal.run(&progress, &reader))?,
+                .spawn(move || sealer.to_seal.run(&sealer.progress, &sealer.reader))?,
         ])
     }
 
@@ -538,15 +455,20 @@ impl Live {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
-        let Some([indexer, sealer]) = threads else {
+        let Some([indexer, rebuilder, closer, sealer]) = threads else {
             return;
         };
-        self.progress.stop(&self.reader);
+        self.indexer.progress.stop(&self.reader);
         // A thread that panicked has synced nothing.
         let indexed = indexer.join().unwrap_or(false);
-        self.to_seal.close();
+        let rebuilt = rebuilder.join().unwrap_or(false);
+        self.indexer.closed.close();
+        let closed = closer.join().unwrap_or(false);
+        self.indexer.to_seal.close();
         let sealed = sealer.join().unwrap_or(false);
-        if !(indexed && sealed) {
+        // It was told to stop, too.
+        let _purged = self.purging.lock().unwrap_or_else(PoisonError::into_inner);
+        if !(indexed && rebuilt && closed && sealed) {
             tracing::warn!(
                 "not everything in the index could be synced; it is checked at the next start"
             );
@@ -562,42 +484,10 @@ impl Live {
     }
 }
 
-impl Drop for Live {
+impl Drop for Inner {
     fn drop(&mut self) {
         self.close();
     }
-}
-
-struct Paths {
-    catalog: PathBuf,
-    shards: PathBuf,
-}
-
-impl Paths {
-    fn of(folder: &Path) -> Self {
-        Self {
-            catalog: folder.join("catalog"),
-            shards: folder.join("shards"),
-        }
-    }
-}
-
-/// Removes everything from the index folder but the folder that answers, and what says so.
-fn remove_others(folder: &Path, current: &str) -> Result<(), IndexError> {
-    for entry in std::fs::read_dir(folder).map_err(IndexError::io("listing", folder))? {
-        let entry = entry.map_err(IndexError::io("listing", folder))?;
-        let name = entry.file_name();
-        if name == current || name == CURRENT {
-            continue;
-        }
-        let path = entry.path();
-        if path.is_dir() {
-            remove(&path)?;
-        } else {
-            std::fs::remove_file(&path).map_err(IndexError::io("removing", &path))?;
-        }
-    }
-    Ok(())
 }
 
 fn remove(folder: &Path) -> Result<(), IndexError> {
@@ -673,7 +563,8 @@ mod tests {
         fn request(&self, q: &str, order: Order, limit: usize) -> SearchRequest {
             let end = self.log.reader().durable_end();
             assert_eq!(
-                self.index.wait_for(end, Duration::from_secs(20)),
+                self.index
+                    .wait_for(Needs::Both, end, Duration::from_secs(20)),
                 end,
                 "{:?}",
                 self.index.status()
@@ -841,7 +732,7 @@ mod tests {
                     let request = store.request("name:three", order, 1000);
                     let walked = store
                         .index
-                        .walk_sessions(&store.index.live(), &request, &store.index.check(&request))
+                        .walk_sessions(&request, &store.index.check(&request))
                         .unwrap();
                     assert_eq!(walked.hits, store.index.search(&request).unwrap().hits);
                 }
@@ -863,7 +754,14 @@ mod tests {
         store.log.close();
         let Store { folder, log, index } = store;
         drop((log, index));
-        std::fs::remove_dir_all(folder.path().join("index")).unwrap();
-        check(&open(folder));
+        let mut folder = folder;
+        for part in ["", "shards", "catalog"] {
+            std::fs::remove_dir_all(folder.path().join("index").join(part)).unwrap();
+            let store = open(folder);
+            check(&store);
+            store.index.close();
+            store.log.close();
+            folder = store.folder;
+        }
     }
 }

@@ -5,7 +5,9 @@
 
 use std::time::Duration;
 
+use eye_index::Needs;
 use eye_log::compaction::{CompactError, CompactReport, Compaction, ErasedFromLog};
+use eye_log::record::Record;
 use eye_log::sealing::SealError;
 use eye_log::{Actor, OffsetRanges, ReadError, format_timestamp};
 use serde_json::{Value, json};
@@ -64,6 +66,8 @@ pub(crate) fn compact(
 
 /// Takes what the log no longer has out of the index.
 fn purge(state: &AppState, report: &CompactReport) -> Result<(), Problem> {
+    // What the log hides is hidden here too; what has just expired is not, until the indexes are without it.
+    state.index().set_erased(report.gone.iter().collect());
     let pending: OffsetRanges = state
         .log()
         .erasures()
@@ -72,15 +76,15 @@ fn purge(state: &AppState, report: &CompactReport) -> Result<(), Problem> {
         .flat_map(|erasure| erasure.ranges)
         .chain(report.gone.iter())
         .collect();
-    if pending.is_empty() {
-        return Ok(());
-    }
-    state.index().purge(&pending).map_err(|error| {
+    let purged = state.index().purge(pending.iter().collect());
+    purged.map_err(|error| {
         Problem::new(
             Code::Damaged,
             format!("What is gone from the log could not be taken out of the index: {error}."),
         )
-    })
+    })?;
+    state.index().set_erased(Vec::new());
+    Ok(())
 }
 
 /// Writes an erasure's certificate into the log.
@@ -114,9 +118,7 @@ fn complete(state: &AppState, erasure: &ErasedFromLog, by: Actor) -> Result<(), 
     state
         .log()
         .complete_erasure(erasure.id, by, certificate.to_string())
-        .map_err(Problem::from)?;
-    state.index().set_erased(state.reader().erased());
-    Ok(())
+        .map_err(Problem::from)
 }
 
 fn problem(error: &CompactError) -> Problem {
@@ -138,32 +140,46 @@ fn problem(error: &CompactError) -> Problem {
     }
 }
 
-/// Builds the index anew if it still holds what the log has lost: the process ended between the two.
-fn mend_index(state: &AppState) {
+/// Takes out of the index what the log lost before: the process may have ended between the two.
+fn mend_index(state: &AppState) -> Result<(), Problem> {
     let files = state.reader().sealed_files();
     let Some(end) = files.last().map(|file| file.end) else {
-        return;
+        return Ok(());
     };
-    while state.index().wait_for(end, LOOK_EVERY) < end {
+    while state.index().wait_for(Needs::Both, end, LOOK_EVERY) < end {
         if state.is_stopping() {
-            return;
+            return Ok(());
         }
     }
-    let pending = state.reader().erased();
-    if pending.is_empty() && state.index().disagrees(&files) {
-        tracing::warn!("the index holds other events than the log; it is built again beside");
-        let built = state.index().rebuild(&mut |_, _| !state.is_stopping());
-        if let Err(error) = built {
-            tracing::error!(%error, "the index could not be built again");
+    let mut gone = OffsetRanges::default();
+    for file in state.index().disagrees(&files) {
+        let mut scan = state.reader().scan(file.base);
+        while scan.next_offset() < file.end {
+            scan.read(|offset, record| {
+                if matches!(record, Record::Gone(_)) {
+                    gone.insert(offset..offset + 1);
+                }
+            })?;
         }
     }
+    if !gone.is_empty() && state.reader().erased().is_empty() {
+        tracing::warn!("the index holds events that the log has lost; they are taken out");
+        let report = CompactReport {
+            gone,
+            ..CompactReport::default()
+        };
+        purge(state, &report)?;
+    }
+    Ok(())
 }
 
 /// Looks after the log for as long as the service runs: retention once an hour, erasures within their deadline.
 pub(crate) async fn run(state: AppState) {
     let inner = state.clone();
-    // Its outcome is in the log; there is nobody to tell.
-    let _ = tokio::task::spawn_blocking(move || mend_index(&inner)).await;
+    let mended = tokio::task::spawn_blocking(move || mend_index(&inner)).await;
+    if let Ok(Err(problem)) = mended {
+        tracing::error!(?problem, "the index could not be compared with the log");
+    }
     let mut retention_due = tokio::time::Instant::now() + RETENTION_EVERY;
     loop {
         let deadline = state.settings().erasure_deadline;

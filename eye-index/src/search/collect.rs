@@ -63,8 +63,7 @@ pub(crate) fn collect(
     let mut best: BinaryHeap<Reverse<Rank>> = BinaryHeap::with_capacity(wanted + 1);
     let mut keep = |part: &Part, doc: u32| {
         let row = rank(order, part.timestamp(doc), part.offset(doc));
-        let shown = !check.hides_anything() || !check.hides(part.offset(doc));
-        if shown && after.is_none_or(|after| row < after) {
+        if after.is_none_or(|after| row < after) {
             if best.len() < wanted {
                 best.push(Reverse(row));
             } else if best.peek().is_some_and(|worst| row > worst.0) {
@@ -222,15 +221,14 @@ pub(crate) fn count(
         if check.is_late() {
             return Err(SearchError::Timeout);
         }
-        if plan.filters.is_empty() && !check.hides_anything() {
+        if plan.filters.is_empty() {
             count += u64::from(weight.count(&part.reader)?);
             continue;
         }
         let mut docs = weight.scorer(&part.reader, 1.0)?;
         let mut passes = open_all(&plan.filters, &part.reader)?;
-        each_doc(docs.as_mut(), &mut passes, 0..part.docs(), check, |doc| {
-            let shown = !check.hides_anything() || !check.hides(part.offset(doc));
-            count += u64::from(shown);
+        each_doc(docs.as_mut(), &mut passes, 0..part.docs(), check, |_| {
+            count += 1
         })?;
     }
     check.verdict()?;
@@ -261,7 +259,7 @@ pub(crate) fn collect_all(
         let mut passes = open_all(&plan.filters, &part.reader)?;
         let mut doc = docs.doc();
         while doc != TERMINATED {
-            if passes(doc) && !check.hides(part.offset(doc)) {
+            if passes(doc) {
                 if hits.len() == most {
                     return Ok(None);
                 }

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use eye_log::{Lookup, Offset, OffsetRanges, ReadError, Reader, Registry};
+use eye_log::{Lookup, Offset, ReadError, Reader, Registry};
 
 use super::matches::Subject;
 use crate::error::SearchError;
@@ -14,8 +14,6 @@ pub(crate) struct LogCheck {
     reader: Reader,
     pub(crate) registry: Arc<Registry>,
     deadline: Option<Instant>,
-    /// What no answer may show.
-    erased: Arc<OffsetRanges>,
     failure: Arc<Mutex<Option<Failure>>>,
 }
 
@@ -26,17 +24,11 @@ enum Failure {
 }
 
 impl LogCheck {
-    pub(crate) fn new(
-        reader: Reader,
-        registry: Arc<Registry>,
-        deadline: Option<Instant>,
-        erased: Arc<OffsetRanges>,
-    ) -> Self {
+    pub(crate) fn new(reader: Reader, registry: Arc<Registry>, deadline: Option<Instant>) -> Self {
         Self {
             reader,
             registry,
             deadline,
-            erased,
             failure: Arc::default(),
         }
     }
@@ -56,16 +48,6 @@ impl LogCheck {
             Some(Failure::Late) => Err(SearchError::Timeout),
             Some(Failure::Read(error)) => Err(error.into()),
         }
-    }
-
-    /// Says whether anything is hidden.
-    pub(crate) fn hides_anything(&self) -> bool {
-        !self.erased.is_empty()
-    }
-
-    /// Says whether an event is hidden.
-    pub(crate) fn hides(&self, offset: Offset) -> bool {
-        self.erased.contains(offset)
     }
 
     /// Says whether the answer is no longer wanted.

@@ -4,12 +4,13 @@
 //! shard that says it is sealed was synced before it said so.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use eye_log::Offset;
 use serde::{Deserialize, Serialize};
 use tantivy::index::SegmentId;
-use tantivy::indexer::{NoMergePolicy, UserOperation};
+use tantivy::indexer::{IndexWriterOptions, NoMergePolicy, UserOperation};
 use tantivy::{Index, IndexSettings, IndexWriter};
 
 use super::directory::PageCacheDirectory;
@@ -20,7 +21,9 @@ use crate::checkpoint::{INDEX_FORMAT, sync_files, write_synced};
 use crate::error::IndexError;
 
 /// What tantivy may hold in memory before it writes a search segment.
-const WRITER_BYTES: usize = 160 << 20;
+const WRITER_BYTES: usize = 96 << 20;
+/// The least that tantivy takes, where nothing is added.
+const SEALING_BYTES: usize = 15_000_000;
 /// So many search segments of about one size are merged into one.
 const MERGE_FACTOR: usize = 8;
 const SEALED_FILE: &str = "sealed.json";
@@ -36,10 +39,14 @@ struct Payload {
 #[derive(Debug, Clone)]
 pub(crate) struct Shard {
     pub(crate) base: Offset,
+    /// How often it was made anew to be rid of something.
+    pub(crate) generation: u32,
     folder: PathBuf,
     index: Index,
     fields: Arc<Fields>,
     view: Arc<RwLock<Arc<View>>>,
+    /// Whether it has a writer.
+    taken: Arc<AtomicBool>,
 }
 
 /// A shard as of a commit.
@@ -52,18 +59,18 @@ pub(crate) struct View {
 }
 
 impl Shard {
-    /// Opens or begins the shard of the segment at `base`, within `shards`. `trusted` says whether what was not
-    /// synced can be used. What cannot be used is removed and begun anew.
+    /// Opens or begins a generation of the shard of the segment at `base`, within `shards`. `trusted` says whether what
+    /// was not synced can be used. What cannot be used is removed and begun anew.
     pub(crate) fn open(
         shards: &Path,
-        base: Offset,
+        (base, generation): (Offset, u32),
         fields: &Arc<Fields>,
         trusted: bool,
     ) -> Result<Self, IndexError> {
-        let folder = Self::folder_of(shards, base);
+        let folder = Self::folder_of(shards, base, generation);
         if folder.is_dir() {
             if trusted || folder.join(SEALED_FILE).is_file() {
-                match Self::open_existing(&folder, base, fields) {
+                match Self::open_existing(&folder, (base, generation), fields) {
                     Ok(shard) => return Ok(shard),
                     // What the system refuses now may be sound, and is tried again.
                     Err(error @ IndexError::Io { .. }) => return Err(error),
@@ -82,26 +89,31 @@ impl Shard {
             ..IndexSettings::default()
         };
         let index = Index::create(directory, fields.schema.clone(), settings)?;
-        Ok(Self::of(
-            folder,
-            base,
-            fields,
-            index,
-            View {
-                end: base,
-                parts: Vec::new(),
-            },
-        ))
+        Ok(Self::of(folder, (base, generation), fields, index))
     }
 
-    /// Returns where the shard of the segment at `base` lies.
-    pub(crate) fn folder_of(shards: &Path, base: Offset) -> PathBuf {
-        shards.join(format!("{base:020}"))
+    /// Returns where a generation of the shard of the segment at `base` lies.
+    pub(crate) fn folder_of(shards: &Path, base: Offset, generation: u32) -> PathBuf {
+        shards.join(match generation {
+            0 => format!("{base:020}"),
+            generation => format!("{base:020}-{generation}"),
+        })
+    }
+
+    /// Reads the name of a shard's folder: base and generation.
+    pub(crate) fn of_name(name: &str) -> Option<(Offset, u32)> {
+        let (base, generation) = name.split_once('-').unwrap_or((name, "0"));
+        Some((base.parse().ok()?, generation.parse().ok()?))
+    }
+
+    /// Says whether the shard in `folder` was synced and is complete.
+    pub(crate) fn is_sealed_in(folder: &Path) -> bool {
+        folder.join(SEALED_FILE).is_file()
     }
 
     fn open_existing(
         folder: &Path,
-        base: Offset,
+        place: (Offset, u32),
         fields: &Arc<Fields>,
     ) -> Result<Self, IndexError> {
         let directory = PageCacheDirectory::open(folder)
@@ -110,30 +122,32 @@ impl Shard {
         if index.schema() != fields.schema {
             return Err(IndexError::Shard("its fields are other ones".to_owned()));
         }
-        let shard = Self::of(
-            folder.to_owned(),
-            base,
-            fields,
-            index,
-            View {
-                end: base,
-                parts: Vec::new(),
-            },
-        );
+        let shard = Self::of(folder.to_owned(), place, fields, index);
         shard.refresh()?;
         Ok(shard)
     }
 
-    fn of(folder: PathBuf, base: Offset, fields: &Arc<Fields>, index: Index, view: View) -> Self {
+    fn of(
+        folder: PathBuf,
+        (base, generation): (Offset, u32),
+        fields: &Arc<Fields>,
+        index: Index,
+    ) -> Self {
         index
             .tokenizers()
             .register(WORDS_TOKENIZER, WordsTokenizer::default());
+        let view = View {
+            end: base,
+            parts: Vec::new(),
+        };
         Self {
             base,
+            generation,
             folder,
             index,
             fields: fields.clone(),
             view: Arc::new(RwLock::new(Arc::new(view))),
+            taken: Arc::default(),
         }
     }
 
@@ -147,7 +161,17 @@ impl Shard {
 
     /// Says whether the shard was synced and is complete.
     pub(crate) fn is_sealed(&self) -> bool {
-        self.folder.join(SEALED_FILE).is_file()
+        Self::is_sealed_in(&self.folder)
+    }
+
+    /// Removes the shard's files. Whoever reads them goes on.
+    pub(crate) fn remove(&self) -> Result<(), IndexError> {
+        std::fs::remove_dir_all(&self.folder).map_err(IndexError::io("removing", &self.folder))
+    }
+
+    /// Takes the right to write; `None` while somebody else has it.
+    pub(crate) fn take(&self) -> Option<Taken> {
+        Taken::of(&self.taken)
     }
 
     /// Takes in the last commit: search segments that are known stay open.
@@ -189,18 +213,60 @@ impl Shard {
         Ok(view)
     }
 
-    /// Starts writing behind what the shard holds.
-    pub(crate) fn writer(&self) -> Result<ShardWriter, IndexError> {
-        let writer = self.index.writer_with_num_threads(1, WRITER_BYTES)?;
-        writer.set_merge_policy(Box::new(NoMergePolicy));
+    /// Starts writing behind what the shard holds; `None` while it has another writer.
+    pub(crate) fn writer(&self) -> Result<Option<ShardWriter>, IndexError> {
+        let Some(taken) = self.take() else {
+            return Ok(None);
+        };
+        let writer = self.tantivy_writer(WRITER_BYTES)?;
         let end = self.view().end;
-        Ok(ShardWriter {
+        Ok(Some(ShardWriter {
             shard: self.clone(),
             writer,
             end,
             uncommitted: 0,
             merging: Vec::new(),
-        })
+            _taken: taken,
+        }))
+    }
+
+    /// One thread that indexes, so that documents stay in log order, and one that merges, so that indexing has a core
+    /// left.
+    fn tantivy_writer(&self, bytes: usize) -> Result<IndexWriter<EventDocument>, IndexError> {
+        let options = IndexWriterOptions::builder()
+            .num_worker_threads(1)
+            .num_merge_threads(1)
+            .memory_budget_per_thread(bytes)
+            .build();
+        let writer = self.index.writer_with_options(options)?;
+        writer.set_merge_policy(Box::new(NoMergePolicy));
+        Ok(writer)
+    }
+
+    /// Returns what says whether the shard has a writer.
+    pub(crate) fn taken(&self) -> Arc<AtomicBool> {
+        self.taken.clone()
+    }
+
+    /// Returns the shard as the same one as another that was opened before.
+    pub(crate) fn with_taken(self, taken: Arc<AtomicBool>) -> Self {
+        Self { taken, ..self }
+    }
+}
+
+/// The right to write a shard.
+#[derive(Debug)]
+pub(crate) struct Taken(Arc<AtomicBool>);
+
+impl Taken {
+    fn of(taken: &Arc<AtomicBool>) -> Option<Self> {
+        (!taken.swap(true, Ordering::AcqRel)).then(|| Self(taken.clone()))
+    }
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
     }
 }
 
@@ -211,6 +277,8 @@ pub(crate) struct ShardWriter {
     end: Offset,
     uncommitted: usize,
     merging: Vec<SegmentId>,
+    /// Given back after the writer has ended, whose fields are dropped in order.
+    _taken: Taken,
 }
 
 impl ShardWriter {
@@ -286,19 +354,49 @@ impl ShardWriter {
         drop(self.writer.merge(&ids));
     }
 
-    /// Merges everything into one search segment, syncs it, and marks the shard as sealed. Takes its time; the shard
-    /// can be read meanwhile.
-    pub(crate) fn seal(mut self) -> Result<Shard, IndexError> {
+    /// Commits and ends the writer, its threads and its memory; nobody else may write yet.
+    pub(crate) fn rest(mut self) -> Result<Resting, IndexError> {
         if self.uncommitted > 0 || self.shard.view().end != self.end {
             self.commit()?;
         }
-        let shard = self.shard.clone();
         // Merges that are under way end first.
         self.writer.wait_merging_threads()?;
-        let view = shard.refresh()?;
-        let mut writer: IndexWriter<EventDocument> =
-            shard.index.writer_with_num_threads(1, 15_000_000)?;
-        writer.set_merge_policy(Box::new(NoMergePolicy));
+        self.shard.refresh()?;
+        Ok(Resting {
+            shard: self.shard,
+            _taken: self._taken,
+        })
+    }
+
+    /// Does as [`Self::rest`] and [`Resting::seal`].
+    pub(crate) fn seal(self) -> Result<Shard, IndexError> {
+        self.rest()?.seal()
+    }
+
+    /// Does as [`Self::rest`] and [`Resting::sync`].
+    pub(crate) fn close(self) -> Result<(), IndexError> {
+        self.rest()?.sync()
+    }
+}
+
+/// A shard that is committed and that nobody else may write.
+pub(crate) struct Resting {
+    shard: Shard,
+    _taken: Taken,
+}
+
+impl Resting {
+    /// Returns the shard.
+    pub(crate) fn shard(&self) -> &Shard {
+        &self.shard
+    }
+
+    /// Merges everything into one search segment, syncs it, and marks the shard as sealed. Takes its time; the shard
+    /// can be read meanwhile.
+    pub(crate) fn seal(self) -> Result<Shard, IndexError> {
+        let shard = self.shard;
+        let view = shard.view();
+        let mut writer = shard.tantivy_writer(SEALING_BYTES)?;
         if view.parts.len() > 1 {
             let ids: Vec<SegmentId> = view.parts.iter().map(|part| part.id()).collect();
             writer.merge(&ids).wait()?;
@@ -311,14 +409,9 @@ impl ShardWriter {
         Ok(shard)
     }
 
-    /// Commits, ends the writer, and syncs the shard's files, so that they can be trusted after any stop.
-    pub(crate) fn close(mut self) -> Result<(), IndexError> {
-        if self.uncommitted > 0 || self.shard.view().end != self.end {
-            self.commit()?;
-        }
-        let folder = self.shard.folder.clone();
-        self.writer.wait_merging_threads()?;
-        sync_files(&folder)
+    /// Syncs the shard's files, so that they can be trusted after any stop.
+    pub(crate) fn sync(&self) -> Result<(), IndexError> {
+        sync_files(&self.shard.folder)
     }
 }
 

@@ -5,7 +5,7 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Extension, Path, RawQuery, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
-use eye_index::{Order, SearchRequest};
+use eye_index::{Needs, Order, SearchRequest};
 use eye_log::{EraseRequest, Erasure, Offset, TokenKind, format_timestamp};
 use serde_json::{Value, json};
 use std::time::Instant;
@@ -157,7 +157,7 @@ async fn erase(
     let scope = may_erase(identity)?;
     let actor = identity.actor(request_id);
     // Complete, whatever it takes: what the index has not seen yet would stay.
-    let wanted = Wanted::of(state, &Parameters::from_query(None, &[])?)?;
+    let wanted = Wanted::of(state, &Parameters::from_query(None, &[])?, Needs::Both)?;
     let erasure = view::read(state, wanted, move |state, view| {
         if !view.exact {
             return Err(view.missing("Everything to be erased"));
@@ -199,7 +199,6 @@ async fn erase(
                 ranges: offsets.iter().map(|offset| *offset..offset + 1).collect(),
             })
             .map_err(Problem::from)?;
-        state.index().set_erased(state.reader().erased());
         Ok(erasure)
     })
     .await?;
