@@ -126,8 +126,8 @@ fn fixture(version: u32) -> PathBuf {
 #[test]
 fn a_reader_made_from_the_document_alone_agrees_with_ours() {
     let read = read_log(&files_of(&fixture(1).join("log"))).unwrap();
-    assert_eq!(read.records, lines("expected.ndjson"));
-    assert_eq!(read.frames, lines("frames.ndjson"));
+    assert_eq!(read.records, lines(1, "expected.ndjson"));
+    assert_eq!(read.frames, lines(1, "frames.ndjson"));
     assert_eq!((read.sealed.len(), read.torn), (0, None));
 }
 
@@ -178,7 +178,7 @@ fn sealed_files_say_what_their_raw_segments_said() {
     let copy = sealed_copy();
     let files = files_of(copy.path());
     let read = read_log(&files).unwrap();
-    assert_eq!(read.records, lines("expected.ndjson"));
+    assert_eq!(read.records, lines(1, "expected.ndjson"));
     assert_eq!((read.sealed.len(), read.chain.seals.len()), (2, 2));
     assert_eq!((read.torn, read.unreadable), (None, 0));
     flip_bits(&files, 31);
@@ -198,35 +198,19 @@ fn sealed_files_say_what_their_raw_segments_said() {
     }
 }
 
-#[test]
-fn what_was_erased_is_gone_and_the_chain_still_verifies() {
-    let copy = sealed_copy();
-    let before = read_log(&files_of(copy.path())).unwrap();
-    let log = open(copy.path());
-    // Of the first session all; then a range that has whole blocks, and in the end whole seals.
-    let mut sessions = before.records.iter().map(|line| &line["session_id"]);
-    let session = sessions.find_map(Value::as_str).unwrap().to_owned();
-    let of_session = |line: &&Value| line["session_id"] == session.as_str();
-    let offsets = |line: &Value| line["offset"].as_u64().unwrap();
-    let first: Vec<u64> = before
-        .records
-        .iter()
-        .filter(of_session)
-        .map(offsets)
-        .collect();
-    let events = |range: std::ops::Range<usize>| -> Vec<u64> {
-        let there = before.records[range]
-            .iter()
-            .filter(|line| line["kind"] == "event");
-        there.map(offsets).collect()
-    };
-    let second = events(40..60);
-    assert!(
-        !first.is_empty() && second.len() == 20,
-        "{first:?} {second:?}"
-    );
+/// Erases, in a copy of the log of version 1, the events of a session, and then everything that is left of a segment;
+/// then the log goes on. `look` sees the log after each erasure with the offsets that are gone.
+fn erase_in(copy: &Path, look: &mut dyn FnMut(&Log, &BTreeSet<u64>)) {
+    let before = lines(1, "expected.ndjson");
+    let log = open(copy);
+    let session = before.iter().find_map(|line| line["session_id"].as_str());
+    let session = session.unwrap();
+    let of_session = before.iter().filter(|line| line["session_id"] == session);
     let mut gone = BTreeSet::new();
-    for offsets in [first, second] {
+    for offsets in [
+        of_session.map(offset_of).collect(),
+        (40..60).collect::<Vec<u64>>(),
+    ] {
         gone.extend(offsets.iter().copied());
         let request = eye_log::EraseRequest {
             id: ::uuid::Uuid::new_v4(),
@@ -235,16 +219,47 @@ fn what_was_erased_is_gone_and_the_chain_still_verifies() {
             sessions: vec![session.parse().unwrap()],
             ranges: offsets.iter().map(|offset| *offset..offset + 1).collect(),
         };
-        log.erase(request).unwrap();
-        let hidden = read_log(&files_of(copy.path())).unwrap();
-        let ranges: Vec<_> = hidden.erasures.values().flatten().collect();
-        assert!(ranges.contains(&&(offsets[0], offsets[0] + 1)) || ranges.len() < offsets.len());
+        let id = log.erase(request).unwrap().id;
+        let hidden = read_beside(copy);
+        let ranges = hidden.erasures.values().flatten();
+        let lengths = ranges.map(|(first, end)| end - first);
+        assert_eq!(lengths.sum::<u64>(), offsets.len() as u64);
 
         let what = eye_log::compaction::Compaction::default();
         log.compact(&what, &mut |_, _| true).unwrap();
-        let after = read_log(&files_of(copy.path())).unwrap();
+        let certificate = "{}".to_owned();
+        log.complete_erasure(id, eye_log::Actor::default(), certificate)
+            .unwrap();
+        let after = read_beside(copy);
+        assert_eq!(after.erasures.len(), 0, "all are done");
+        look(&after, &gone);
+    }
+    log.close();
+}
+
+/// Reads a log beside its writer: where a file has gone meanwhile, it begins again.
+fn read_beside(folder: &Path) -> Log {
+    let mut tries = 0;
+    loop {
+        match try_files_of(folder)
+            .map_err(|error| error.to_string())
+            .and_then(|files| read_log(&files))
+        {
+            Ok(log) => return log,
+            Err(error) if tries == 100 => panic!("{error}"),
+            Err(_) => tries += 1,
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn what_was_erased_is_gone_and_the_chain_still_verifies() {
+    let copy = sealed_copy();
+    let before = read_log(&files_of(copy.path())).unwrap();
+    erase_in(copy.path(), &mut |after, gone| {
         for (line, was) in after.records.iter().zip(&before.records) {
-            match gone.contains(&offsets_of(was)) {
+            match gone.contains(&offset_of(was)) {
                 true => assert_eq!(
                     (&line["kind"], &line["reason"]),
                     (&"gone".into(), &1.into())
@@ -252,16 +267,51 @@ fn what_was_erased_is_gone_and_the_chain_still_verifies() {
                 false => assert_eq!(line, was),
             }
         }
-        assert_eq!(after.head, before.head, "the chain is the one it was");
+        let kept: Vec<_> = after.chain.seals.iter().map(|seal| &seal.bytes).collect();
+        let seals: Vec<_> = before.chain.seals.iter().map(|seal| &seal.bytes).collect();
+        assert!(kept.starts_with(&seals), "seals are made once");
         assert!(!after.chain.changes.is_empty());
-    }
-    log.close();
-    let files = files_of(copy.path());
-    assert_eq!(read_log(&files).unwrap().chain.seals.len(), 2);
-    flip_bits(&files, 31);
+    });
+    let read = read_log(&files_of(copy.path())).unwrap();
+    let ranges = read.chain.blocks.iter().filter(|entry| entry.gone == 1);
+    let ranges: Vec<_> = ranges.map(|entry| (entry.first, entry.count)).collect();
+    assert_eq!(ranges, [(40, 20)], "a whole seal");
 }
 
-fn offsets_of(line: &Value) -> u64 {
+#[test]
+fn the_fixture_of_version_2_reads_as_it_was_written() {
+    let files = files_of(&fixture(2).join("log"));
+    let read = read_log(&files).unwrap();
+    assert_eq!(read.records, lines(2, "expected.ndjson"));
+    let head = std::fs::read_to_string(fixture(2).join("head")).unwrap();
+    assert_eq!(hex(&read.head.unwrap()), head.trim());
+    flip_bits(&files, 13);
+}
+
+/// Written once, and never again: what comes later gets a folder of its own.
+#[test]
+#[ignore = "writes fixtures/v2 where there is none"]
+fn write_the_fixture_of_version_2() {
+    let copy = sealed_copy();
+    erase_in(copy.path(), &mut |_, _| ());
+    std::fs::create_dir(fixture(2)).unwrap();
+    std::fs::create_dir(fixture(2).join("log")).unwrap();
+    let files = files_of(copy.path());
+    let read = read_log(&files).unwrap();
+    for (name, bytes) in files {
+        std::fs::write(fixture(2).join("log").join(name), bytes).unwrap();
+    }
+    let lines: String = read
+        .records
+        .iter()
+        .map(|line| format!("{line}\n"))
+        .collect();
+    std::fs::write(fixture(2).join("expected.ndjson"), lines).unwrap();
+    let head = format!("{}\n", hex(&read.head.unwrap()));
+    std::fs::write(fixture(2).join("head"), head).unwrap();
+}
+
+fn offset_of(line: &Value) -> u64 {
     line["offset"].as_u64().unwrap()
 }
 
@@ -326,18 +376,25 @@ fn the_examples_of_the_document_hold_here_too() {
     assert_eq!(hex(&hash), "1bfcd59785bdfb8a3a5cd81a0d6f8000");
 }
 
-fn files_of(folder: &Path) -> BTreeMap<String, Vec<u8>> {
-    std::fs::read_dir(folder)
-        .unwrap()
-        .map(|entry| entry.unwrap())
-        .map(|entry| (entry.file_name().into_string().unwrap(), entry.path()))
-        .filter(|(name, _)| name != "lock")
-        .map(|(name, path)| (name, std::fs::read(path).unwrap()))
-        .collect()
+fn files_of(folder: &Path) -> Files {
+    try_files_of(folder).unwrap()
 }
 
-fn lines(name: &str) -> Vec<Value> {
-    let text = std::fs::read_to_string(fixture(1).join(name)).unwrap();
+/// The files that may be part of the log.
+fn try_files_of(folder: &Path) -> std::io::Result<Files> {
+    let mut files = Files::new();
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        let name = entry.file_name().into_string().unwrap();
+        if name.ends_with(".seg") || name.ends_with(".sealed") || name.starts_with("manifest-") {
+            files.insert(name, std::fs::read(entry.path())?);
+        }
+    }
+    Ok(files)
+}
+
+fn lines(version: u32, name: &str) -> Vec<Value> {
+    let text = std::fs::read_to_string(fixture(version).join(name)).unwrap();
     text.lines()
         .map(|line| serde_json::from_str(line).unwrap())
         .collect()

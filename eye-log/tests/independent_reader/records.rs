@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::bytes::{Fields, Read, hex, uuid};
+use super::seals::Step;
 
 /// A record, and what of it other parts of the log repeat.
 pub(crate) struct Decoded {
@@ -20,7 +21,7 @@ pub(crate) enum What {
     },
     Gone(u8),
     Maintenance {
-        blocks: Vec<(u64, [u8; 32], [u8; 32])>,
+        blocks: Vec<Step>,
     },
     Erasure {
         id: [u8; 16],
@@ -101,8 +102,8 @@ fn event(fields: &mut Fields<'_>, offset: u64, appended_at: Option<i64>) -> Read
 
 pub(crate) fn server_made_id(received_at: i64, offset: u64) -> [u8; 16] {
     let micros = u128::try_from(received_at).unwrap_or(0);
-    let high = micros / 1000 << 16 | 0x7000 | micros % 1000;
-    let low = 0b10 << 62 | u128::from(offset);
+    let high = ((micros / 1000) << 16) | 0x7000 | (micros % 1000);
+    let low = (0b10 << 62) | u128::from(offset);
     (high << 64 | low).to_be_bytes()
 }
 
@@ -197,9 +198,7 @@ fn maintenance(fields: &mut Fields<'_>) -> Read<(Value, What)> {
     let blocks = fields.list(|fields| Ok((fields.u64()?, fields.array()?, fields.array()?)))?;
     line["blocks"] = blocks
         .iter()
-        .map(|(first, old, new): &(u64, [u8; 32], [u8; 32])| {
-            json!({"first": first, "old": hex(old), "new": hex(new)})
-        })
+        .map(|(first, old, new): &Step| json!({"first": first, "old": hex(old), "new": hex(new)}))
         .collect();
     Ok((line, What::Maintenance { blocks }))
 }

@@ -373,7 +373,7 @@ pub(crate) fn filter_of(hashes: &[u64]) -> Vec<u8> {
 
 /// Where the block of a hash begins, and its bits.
 pub(crate) fn filter_place(hash: u64, blocks: u64) -> (usize, [usize; 6]) {
-    let block = u128::from(hash) * u128::from(blocks) >> 64;
+    let block = (u128::from(hash) * u128::from(blocks)) >> 64;
     let spread = mix(hash ^ 0x9e37_79b9_7f4a_7c15);
     let bits =
         [0, 1, 2, 3, 4, 5].map(|probe| usize::try_from(spread >> (9 * probe) & 511).unwrap());

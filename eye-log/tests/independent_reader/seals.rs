@@ -11,9 +11,12 @@ pub(crate) struct Chain {
     pub(crate) seals: Vec<Seal>,
     pub(crate) blocks: Vec<BlockEntry>,
     pub(crate) changes: Vec<Change>,
-    /// By offset of a maintenance record: first offset of a block, hash before, hash after.
-    pub(crate) maintenance: BTreeMap<u64, Vec<(u64, [u8; 32], [u8; 32])>>,
+    /// What maintenance records name, by their offset.
+    pub(crate) maintenance: BTreeMap<u64, Vec<Step>>,
 }
+
+/// The first offset of a block, its hash before and after.
+pub(crate) type Step = (u64, [u8; 32], [u8; 32]);
 
 pub(crate) struct Seal {
     pub(crate) first: u64,
