@@ -14,6 +14,8 @@ pub mod segment_header;
 
 #[cfg(test)]
 mod golden;
+#[cfg(test)]
+mod golden_sealed;
 
 /// The most records in a file, so that an offset within it fits 22 bits.
 pub const SEGMENT_RECORDS_MAX: u64 = 1 << 22;

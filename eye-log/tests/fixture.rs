@@ -88,6 +88,50 @@ fn one_by_one_they_read_the_same(log: &Log, expected: &[Value]) {
     }
 }
 
+/// A sealed file of three merged segments, of which a session was erased, and then the rest of a segment.
+#[test]
+fn the_fixture_of_version_2_reads_as_it_was_written() {
+    let expected = lines(&fixture(2).join(RECORDS));
+    let copy = tempfile::tempdir().unwrap();
+    for entry in std::fs::read_dir(fixture(2).join("log")).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::copy(entry.path(), copy.path().join(entry.file_name())).unwrap();
+    }
+    let head = std::fs::read_to_string(fixture(2).join("head")).unwrap();
+    let report = verify::verify(copy.path(), None, &mut |_, _| ()).unwrap();
+    assert_eq!(report.damage.len(), 0, "{report:?}");
+    assert_eq!(
+        (report.end, report.head.as_deref()),
+        (expected.len() as u64, Some(head.trim()))
+    );
+
+    let (log, report) = Log::open(copy.path(), config()).unwrap();
+    assert_eq!((report.end, report.cut), (expected.len() as u64, None));
+    let events = |line: &&Value| line["kind"] == "event";
+    let mut read = Vec::new();
+    let mut scan = log.reader().scan(0);
+    let mut see = |offset, record: Record<'_>| {
+        if let Record::Event(event) = record {
+            read.push(event_line(offset, &event));
+        }
+    };
+    while scan.read(&mut see).unwrap() > 0 {}
+    assert!(read.iter().eq(expected.iter().filter(events)));
+    one_by_one_they_read_the_same(&log, &expected);
+    for event in expected
+        .iter()
+        .filter(events)
+        .filter(|line| !line["client"].is_null())
+    {
+        let application = u32::try_from(event["application"].as_u64().unwrap()).unwrap();
+        let receipt = send(&log, again(Batch::new(ApplicationId(application)), event));
+        assert!(matches!(
+            receipt.exceptions[..],
+            [(0, Exception::Duplicate { .. })]
+        ));
+    }
+}
+
 /// Session owners and ids come from the footers of the sealed segments and the frames of the active one.
 #[test]
 fn the_fixture_of_version_1_still_knows_sessions_ids_and_tokens() {

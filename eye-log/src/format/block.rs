@@ -256,6 +256,7 @@ impl BlockHeader {
             || header.stored_bytes > header.raw_bytes
             || !(1..=most).contains(&(header.count as usize))
             || header.frames > header.count
+            || header.first.checked_add(u64::from(header.count)).is_none()
         {
             return Err("a block beyond the format's bounds".to_owned());
         }
@@ -343,6 +344,9 @@ impl Block {
                 goes_on: u32_at(entry, 12) & GOES_ON != 0,
                 appended_at: i64_at(entry, 16),
             };
+            if part.count == 0 || part.goes_on && !parts.is_empty() {
+                return Err("the block's frames cannot follow one another like that".to_owned());
+            }
             parts.push((place, part));
             place = place.saturating_add(part.count as usize);
         }

@@ -5,7 +5,8 @@ use std::fmt;
 use super::filter::FILTER_BLOCK_BYTES;
 use super::keys::PRINT_BITS;
 use super::seal::{Hash, Seal};
-use super::{aligned, bytes_at, checksum, i64_at, u32_at, u64_at};
+use super::segment_header::SEGMENT_HEADER_BYTES;
+use super::{SEGMENT_RECORDS_MAX, aligned, bytes_at, checksum, i64_at, u32_at, u64_at};
 use crate::offset::Offset;
 use crate::record::Reason;
 use crate::registry::ApplicationId;
@@ -125,37 +126,43 @@ impl BlockEntry {
         bytes
     }
 
-    /// Reads the list, which must cover the file's offsets without gaps.
+    /// Reads the list, which must cover the file's offsets, and its bytes up to the footer, without gaps.
     pub fn decode_all(bytes: &[u8], summary: &Summary) -> Result<Vec<Self>, String> {
-        let mut expected = summary.base;
+        let (mut expected, mut position) = (summary.base, SEGMENT_HEADER_BYTES as u64);
         let entries: Result<Vec<Self>, String> = bytes
             .chunks_exact(Self::BYTES)
             .map(|bytes| {
+                let reason = u32_at(bytes, 28);
                 let entry = Self {
                     first: u64_at(bytes, 0),
                     position: u64_at(bytes, 8),
                     bytes: u32_at(bytes, 16),
                     raw_bytes: u32_at(bytes, 20),
                     count: u32_at(bytes, 24),
-                    gone: u8::try_from(u32_at(bytes, 28))
-                        .ok()
-                        .and_then(Reason::of_code),
+                    gone: u8::try_from(reason).ok().and_then(Reason::of_code),
                     hash: bytes_at(bytes, 32),
                 };
-                let ends = entry.position.saturating_add(u64::from(entry.bytes));
-                if entry.first != expected
-                    || entry.count == 0
-                    || (entry.bytes == 0) != entry.gone.is_some()
-                    || ends > summary.blocks_end
-                {
+                let end = entry.first.checked_add(u64::from(entry.count));
+                let (true, Some(end)) = (entry.first == expected && entry.count > 0, end) else {
                     return Err(format!("the list of blocks does not go on at {expected}"));
+                };
+                let misplaced = entry.gone.is_none() && entry.position != position;
+                if misplaced
+                    || (entry.bytes == 0) != (reason != 0)
+                    || (reason != 0) != entry.gone.is_some()
+                {
+                    return Err(format!("the list of blocks is wrong at {expected}"));
                 }
-                expected = entry.end();
+                expected = end;
+                position = position
+                    .saturating_add(u64::from(entry.bytes))
+                    .checked_next_multiple_of(8)
+                    .unwrap_or(u64::MAX);
                 Ok(entry)
             })
             .collect();
         let entries = entries?;
-        if expected != summary.end {
+        if (expected, position) != (summary.end, summary.blocks_end) {
             return Err(format!("the list of blocks ends at {expected}"));
         }
         Ok(entries)
@@ -328,7 +335,9 @@ impl LedgerEntry {
     /// Returns how many of its events are still there.
     pub fn kept(&self) -> u64 {
         self.stored
-            .saturating_sub(self.erased + self.expired + self.lost)
+            .saturating_sub(self.erased)
+            .saturating_sub(self.expired)
+            .saturating_sub(self.lost)
     }
 }
 
@@ -474,6 +483,13 @@ impl Trailer {
             min_timestamp: i64_at(bytes, 56),
             max_timestamp: i64_at(bytes, 64),
         };
+        let records = summary.end.checked_sub(summary.base);
+        if !records.is_some_and(|records| (1..=SEGMENT_RECORDS_MAX).contains(&records))
+            || summary.blocks_end < SEGMENT_HEADER_BYTES as u64
+            || !summary.blocks_end.is_multiple_of(8)
+        {
+            return Err("a footer beyond the format's bounds".to_owned());
+        }
         let nine = |at: usize| std::array::from_fn(|place| u32_at(bytes, at + place * 4));
         Ok(Self {
             summary,
