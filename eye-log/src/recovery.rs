@@ -320,6 +320,7 @@ impl Recovered {
             .into());
         }
         let mut tail = Tail::empty(segment.clone(), 0);
+        let known_durable = self.manifest.durable_end;
         // After a failed sync the page cache may show what the disk does not have; only the disk counts.
         let direct = storage
             .open_direct(&segment.name)
@@ -348,12 +349,20 @@ impl Recovered {
                     tail.note(&header, events, walk.previous, position);
                 }
                 Step::End => {
-                    self.report.cut =
-                        tail::judge(storage, &segment, walk, next, "zeros".to_owned(), mode)?;
+                    self.report.cut = tail::judge(
+                        storage,
+                        &segment,
+                        walk,
+                        next,
+                        known_durable,
+                        "zeros".to_owned(),
+                        mode,
+                    )?;
                     break;
                 }
                 Step::Broken(what) => {
-                    self.report.cut = tail::judge(storage, &segment, walk, next, what, mode)?;
+                    self.report.cut =
+                        tail::judge(storage, &segment, walk, next, known_durable, what, mode)?;
                     break;
                 }
             }

@@ -833,3 +833,21 @@ fn what_expired_is_gone_and_shells_keep_owners_registry_and_the_chain() {
     {}
     assert_eq!(seen, log.reader().durable_end());
 }
+
+/// What the manifest knows to have been on the disk is damage when it cannot be read, even with nothing behind it that
+/// says so; the tail used to be cut before the manifest was asked.
+#[test]
+fn a_log_that_ends_below_what_the_manifest_knows_is_not_touched() {
+    let folder = tempfile::tempdir().unwrap();
+    let (log, _) = Log::open(folder.path(), small()).unwrap();
+    send(&log, 0, 1, None, "{}");
+    log.close();
+    drop(log);
+    let path = folder.path().join(crate::format::file_name::segment(0));
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[4104..].fill(7);
+    std::fs::write(&path, &bytes).unwrap();
+    let refused = Log::open(folder.path(), small()).unwrap_err();
+    assert!(matches!(refused, OpenError::Damaged { .. }), "{refused}");
+    assert_eq!(std::fs::read(&path).unwrap(), bytes);
+}

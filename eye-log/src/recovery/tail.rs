@@ -20,12 +20,14 @@ pub struct Cut {
     pub kept_as: String,
 }
 
-/// Judges the place where `walk` stands. `what` says what was found there, `next` where the next segment begins.
+/// Judges the place where `walk` stands. `what` says what was found there, `next` where the next segment begins,
+/// `known_durable` up to where the manifest knows the log to be on the disk.
 pub(super) fn judge(
     storage: &dyn Storage,
     segment: &Segment,
     mut walk: Walk<'_>,
     next: Option<Offset>,
+    known_durable: Offset,
     what: String,
     mode: Mode,
 ) -> Result<Option<Cut>, Failed> {
@@ -34,6 +36,16 @@ pub(super) fn judge(
         let what = format!("{what}, but the next segment begins with record {next}");
         return Err(Damage {
             last_offset: Some(next - 1),
+            ..segment.damage(position, expected, what)
+        }
+        .into());
+    }
+    if expected < known_durable {
+        let what = format!(
+            "{what}, but the manifest says that everything below record {known_durable} was on the disk"
+        );
+        return Err(Damage {
+            last_offset: Some(known_durable - 1),
             ..segment.damage(position, expected, what)
         }
         .into());
