@@ -17,6 +17,7 @@ mod serve;
 mod table;
 mod task;
 mod token;
+mod torture;
 
 use crate::client::{Client, ClientError, MissingFolder, Target};
 use clap::{
@@ -103,6 +104,7 @@ enum Command {
     Erase(erase::EraseArgs),
     Backup(backup::BackupArgs),
     Restore(backup::RestoreArgs),
+    Torture(torture::TortureArgs),
 }
 
 /// Reads the command line; help, the version and wrong usage end the process here.
@@ -160,6 +162,7 @@ pub(crate) fn run(cli: Cli) -> ExitCode {
             Command::Compact(args) => compact::run(&args, &common).await,
             Command::Erase(args) => erase::run(&args, &common).await,
             Command::Backup(args) => backup::backup(&args, &common),
+            Command::Torture(args) => torture::run(args, &common).await,
             Command::Restore(args) => backup::restore(&args, &common),
         }
     });
