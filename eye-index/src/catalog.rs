@@ -1,13 +1,15 @@
 //! The catalog of sessions: whose they are, when they began and ended, and where their events lie.
 //!
 //! What must stay true: one sled tree, because a batch is atomic within a tree only; the checkpoint is in the batch of
-//! what it covers. A session's events of one log segment are one posting block, written once, when the segment closes;
-//! the blocks of the active segment are in memory and grow back from the log. So sled never holds a key per event.
+//! the last batch of what it covers. A session's events of one log segment are one posting block, written once, after
+//! the segment has closed; the blocks of the active segment, and of those that wait to be written, are in memory and
+//! grow back from the log. So sled never holds a key per event. Blocks beyond the checkpoint count for nothing: they
+//! are written again, the same.
 
 mod block;
 mod tail;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -24,6 +26,8 @@ use tail::Tail;
 const CHECKPOINT_KEY: &[u8] = b"c";
 const SESSION_PREFIX: u8 = b's';
 const CACHE_BYTES: u64 = 32 << 20;
+/// So many blocks go into one sled batch: readers of the catalog wait while one is applied.
+const BATCH_BLOCKS: usize = 1_000;
 
 /// The catalog.
 #[derive(Debug)]
@@ -37,8 +41,8 @@ pub struct Catalog {
 struct Memory {
     /// The active segment's blocks.
     tail: Tail,
-    /// A closed segment's blocks while they are being written.
-    closing: Option<Arc<Tail>>,
+    /// Closed segments' blocks until they are written, oldest first.
+    closing: VecDeque<Arc<Tail>>,
 }
 
 /// Where an event lies and when it happened.
@@ -65,7 +69,7 @@ impl Catalog {
             .and_then(|value| value.as_ref().try_into().ok().map(u64::from_be_bytes));
         let memory = RwLock::new(Memory {
             tail: Tail::new(end.unwrap_or(0)),
-            closing: None,
+            closing: VecDeque::new(),
         });
         Ok(Self {
             folder: folder.to_owned(),
@@ -95,53 +99,64 @@ impl Catalog {
         memory.tail.end = memory.tail.end.max(end);
     }
 
-    /// Says whether the blocks of a closed segment are still to be written.
-    pub(crate) fn is_closing(&self) -> bool {
-        self.read().closing.is_some()
+    /// Ends the active segment at `end`: its blocks wait to be written, and the next segment's begin. Returns at once;
+    /// does nothing when the segment was ended before.
+    pub(crate) fn close_segment(&self, end: Offset) {
+        let mut memory = self.memory.write().unwrap_or_else(PoisonError::into_inner);
+        if memory.tail.base < end {
+            let mut tail = std::mem::replace(&mut memory.tail, Tail::new(end));
+            tail.end = end;
+            memory.closing.push_back(Arc::new(tail));
+        }
     }
 
-    /// Writes the blocks of the segment that ends at `end`, with the checkpoint, in one batch.
-    pub(crate) fn close_segment(&self, end: Offset) -> Result<(), IndexError> {
-        let closing = {
-            let mut memory = self.memory.write().unwrap_or_else(PoisonError::into_inner);
-            match &memory.closing {
-                // It could not be written the last time; nothing was applied behind it since.
-                Some(closing) => closing.clone(),
-                None => {
-                    let mut tail = std::mem::replace(&mut memory.tail, Tail::new(end));
-                    tail.end = end;
-                    let closing = Arc::new(tail);
-                    memory.closing = Some(closing.clone());
-                    closing
-                }
-            }
+    /// Returns how many closed segments' blocks wait to be written.
+    #[cfg(test)]
+    pub(crate) fn closing(&self) -> usize {
+        self.read().closing.len()
+    }
+
+    /// Writes the blocks of the oldest closed segment, with the checkpoint in the last batch; they stay readable in
+    /// memory until then. Returns whether there was one. Only one thread writes.
+    pub(crate) fn write_closed(&self) -> Result<bool, IndexError> {
+        let Some(closing) = self.read().closing.front().cloned() else {
+            return Ok(false);
         };
         let mut batch = sled::Batch::default();
+        let mut blocks = 0;
         for (session, block) in &closing.sessions {
             batch.insert(key(*session, closing.base).as_slice(), block.encode());
+            blocks += 1;
+            if blocks == BATCH_BLOCKS {
+                self.db.apply_batch(std::mem::take(&mut batch))?;
+                blocks = 0;
+            }
         }
-        batch.insert(CHECKPOINT_KEY, &closing.end.max(closing.base).to_be_bytes());
+        batch.insert(CHECKPOINT_KEY, &closing.end.to_be_bytes());
         self.db.apply_batch(batch)?;
         self.memory
             .write()
             .unwrap_or_else(PoisonError::into_inner)
-            .closing = None;
-        Ok(())
+            .closing
+            .pop_front();
+        Ok(true)
     }
 
     /// Returns a session's blocks, oldest first, as far as they lie below `as_of`.
     pub(crate) fn blocks(&self, session: Uuid, as_of: Offset) -> Result<Vec<Block>, SearchError> {
         let (newest, below) = {
             let memory = self.read();
-            let closing = memory.closing.as_ref();
-            let blocks: Vec<Block> = closing
-                .and_then(|tail| tail.sessions.get(&session))
-                .into_iter()
-                .chain(memory.tail.sessions.get(&session))
+            let tails = || {
+                let closing = memory.closing.iter().map(Arc::as_ref);
+                closing.chain([&memory.tail])
+            };
+            let blocks: Vec<Block> = tails()
+                .filter_map(|tail| tail.sessions.get(&session))
                 .cloned()
                 .collect();
             // What is in memory counts, even if it has reached sled by now.
-            (blocks, closing.map_or(memory.tail.base, |tail| tail.base))
+            let below = tails().next().map_or(0, |oldest| oldest.base);
+            (blocks, below)
         };
         let mut blocks = Vec::new();
         for pair in self.db.range(key(session, 0)..key(session, below)) {
@@ -202,12 +217,8 @@ impl Catalog {
                 };
                 below.map(|(session, _)| *session)
             };
-            largest(&memory.tail.sessions).max(
-                memory
-                    .closing
-                    .as_ref()
-                    .and_then(|tail| largest(&tail.sessions)),
-            )
+            let closing = memory.closing.iter().map(|tail| largest(&tail.sessions));
+            closing.max().flatten().max(largest(&memory.tail.sessions))
         };
         let end = if exclusive {
             key(most, 0)
@@ -291,7 +302,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let catalog = Catalog::open(folder.path()).unwrap();
         catalog.apply(&[event(1, 50, 0), event(2, 10, 1), event(1, -7, 3)], 4);
-        catalog.close_segment(4).unwrap();
+        catalog.close_segment(4);
         catalog.apply(&[event(1, 20, 4)], 5);
         let check = |catalog: &Catalog| {
             assert_eq!(offsets(catalog, 1, 100), [0, 3, 4]);
@@ -302,6 +313,9 @@ mod tests {
             assert_eq!((session.first, session.last, session.count), (-7, 50, 3));
             assert!(catalog.session(Uuid::from_u128(9), 100).unwrap().is_none());
         };
+        check(&catalog);
+        assert!(catalog.write_closed().unwrap());
+        assert!(!catalog.write_closed().unwrap());
         check(&catalog);
         drop(catalog);
         let catalog = Catalog::open(folder.path()).unwrap();
@@ -315,11 +329,72 @@ mod tests {
     }
 
     #[test]
+    fn closed_segments_are_whole_before_while_and_after_they_are_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let catalog = Catalog::open(folder.path()).unwrap();
+        // More blocks than a batch holds, in each of two closed segments, and an active one.
+        let sessions = BATCH_BLOCKS as u128 + 500;
+        let mut end = 0;
+        for _ in 0..3 {
+            let events: Vec<_> = (0..sessions)
+                .zip(end..)
+                .map(|(session, offset)| event(session, 0, offset))
+                .collect();
+            end += events.len() as u64;
+            catalog.apply(&events, end);
+            if end <= 2 * sessions as u64 {
+                catalog.close_segment(end);
+                catalog.close_segment(end);
+            }
+        }
+        let per = sessions as u64;
+        let check = |catalog: &Catalog| {
+            for session in [0, 1, sessions - 1] {
+                let first = session as u64;
+                let all = [first, first + per, first + 2 * per];
+                assert_eq!(offsets(catalog, session, end), all);
+                assert_eq!(offsets(catalog, session, 2 * per), all[..2]);
+            }
+        };
+        for left in [2, 1, 0] {
+            assert_eq!(catalog.closing(), left);
+            check(&catalog);
+            assert_eq!(catalog.write_closed().unwrap(), left > 0);
+        }
+        check(&catalog);
+    }
+
+    #[test]
+    fn blocks_written_beyond_the_checkpoint_count_for_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let catalog = Catalog::open(folder.path()).unwrap();
+        catalog.apply(&[event(1, 50, 0)], 2);
+        catalog.close_segment(2);
+        catalog.write_closed().unwrap();
+        // The first batch of the next segment, and then the process ended.
+        let block = Block {
+            application: ApplicationId(3),
+            entries: vec![event(1, 60, 2).2],
+        };
+        let torn = key(Uuid::from_u128(1), 2);
+        catalog.db.insert(torn, block.encode()).unwrap();
+        drop(catalog);
+        let catalog = Catalog::open(folder.path()).unwrap();
+        assert_eq!(catalog.end(), 2);
+        assert_eq!(offsets(&catalog, 1, 100), [0]);
+        catalog.apply(&[event(1, 60, 2), event(1, 70, 3)], 4);
+        catalog.close_segment(4);
+        catalog.write_closed().unwrap();
+        assert_eq!(offsets(&catalog, 1, 100), [0, 2, 3]);
+    }
+
+    #[test]
     fn sessions_are_walked_downwards_over_memory_and_sled() {
         let folder = tempfile::tempdir().unwrap();
         let catalog = Catalog::open(folder.path()).unwrap();
         catalog.apply(&[event(5, 0, 0), event(2, 0, 1)], 2);
-        catalog.close_segment(2).unwrap();
+        catalog.close_segment(2);
+        catalog.write_closed().unwrap();
         catalog.apply(&[event(3, 0, 2), event(5, 0, 3)], 4);
         let mut walked = Vec::new();
         let mut next = catalog.session_at_or_below(Uuid::max(), false).unwrap();

@@ -10,9 +10,12 @@ use uuid::Uuid;
 
 use crate::catalog::Catalog;
 use crate::checkpoint::{Checkpoint, Trust};
+use crate::closing::{self, CloseQueue};
 use crate::error::{IndexError, SearchError};
-use crate::indexer::{Indexer, Progress, SealQueue};
+use crate::indexer::Indexer;
 use crate::page::{Hit, Order, Place, SearchAnswer, SearchRequest, SessionSummary};
+use crate::progress::Needs;
+use crate::sealing::SealQueue;
 use crate::search::matches::{Subject, clause_holds};
 use crate::search::query::{Clause, Field, Kind, Span, Test};
 use crate::search::shards::Shards;
@@ -50,18 +53,21 @@ struct Inner {
     reader: Reader,
     catalog: Arc<Catalog>,
     shards: Arc<Shards>,
-    progress: Arc<Progress>,
-    to_seal: Arc<SealQueue>,
+    indexer: Arc<Indexer>,
     checkpoint: Checkpoint,
-    /// They say whether they left everything synced.
-    threads: Mutex<Option<[JoinHandle<bool>; 2]>>,
+    /// They say whether they left everything synced. Each gets its work from the one before.
+    threads: Mutex<Option<[JoinHandle<bool>; 3]>>,
 }
 
 /// How the indexes are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IndexStatus {
-    /// One past the last record that can be found.
+    /// One past the last record that can be found by every read.
     pub indexed_through: Offset,
+    /// One past the last record that can be searched for.
+    pub search_through: Offset,
+    /// One past the last record that sessions know of.
+    pub catalog_through: Offset,
     /// How many shards wait to be merged and sealed.
     pub sealing: u64,
     /// How many search segments there are.
@@ -75,7 +81,7 @@ pub struct IndexStatus {
 impl std::fmt::Debug for Index {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Index")
-            .field("progress", &self.inner.progress)
+            .field("progress", &self.inner.indexer.progress)
             .finish_non_exhaustive()
     }
 }
@@ -112,17 +118,26 @@ impl Index {
         )?;
         // Only now is there nothing left that must not be trusted.
         checkpoint.mark_open()?;
+        let (catalog, shards) = (Arc::new(catalog), Arc::new(shards));
+        let indexer = Indexer {
+            reader: reader.clone(),
+            catalog: catalog.clone(),
+            shards: shards.clone(),
+            progress: Arc::default(),
+            config,
+            closed: CloseQueue::default(),
+            to_seal: SealQueue::default(),
+        };
         let inner = Inner {
             reader,
-            catalog: Arc::new(catalog),
-            shards: Arc::new(shards),
-            progress: Arc::default(),
-            to_seal: Arc::default(),
+            catalog,
+            shards,
+            indexer: Arc::new(indexer),
             checkpoint,
             threads: Mutex::default(),
         };
         let threads = inner
-            .start(config)
+            .start()
             .map_err(IndexError::io("starting a thread for", folder))?;
         *inner.threads.lock().unwrap_or_else(PoisonError::into_inner) = Some(threads);
         Ok(Self {
@@ -130,27 +145,37 @@ impl Index {
         })
     }
 
-    /// Returns one past the last record that can be found.
+    /// Returns one past the last record that every read can find.
     pub fn indexed_through(&self) -> Offset {
-        self.inner.progress.through()
+        self.through(Needs::Both)
     }
 
-    /// Blocks until everything below `end` can be found or `patience` is over; returns how far it is.
-    pub fn wait_for(&self, end: Offset, patience: Duration) -> Offset {
+    /// Returns one past the last record that reads with these needs can find.
+    pub fn through(&self, needs: Needs) -> Offset {
+        self.inner.indexer.progress.through(needs)
+    }
+
+    /// Blocks until reads with these needs can find everything below `end`, or `patience` is over; returns how far it
+    /// is.
+    pub fn wait_for(&self, needs: Needs, end: Offset, patience: Duration) -> Offset {
         self.inner
+            .indexer
             .progress
-            .wait_for(end, patience, &self.inner.reader)
+            .wait_for(needs, end, patience, &self.inner.reader)
     }
 
     /// Returns how the indexes are.
     pub fn status(&self) -> IndexStatus {
         let parts = self.inner.shards.parts();
+        let progress = &self.inner.indexer.progress;
         IndexStatus {
-            indexed_through: self.indexed_through(),
-            sealing: self.inner.progress.sealing(),
+            indexed_through: progress.through(Needs::Both),
+            search_through: progress.through(Needs::Search),
+            catalog_through: progress.through(Needs::Catalog),
+            sealing: progress.sealing(),
             parts: parts.len(),
             events: parts.iter().map(|part| u64::from(part.docs())).sum(),
-            trouble: self.inner.progress.trouble(),
+            trouble: progress.trouble(),
         }
     }
 
@@ -344,27 +369,16 @@ fn passes(request: &SearchRequest, subject: &Subject<'_>) -> bool {
 }
 
 impl Inner {
-    fn start(&self, config: IndexConfig) -> std::io::Result<[JoinHandle<bool>; 2]> {
-        let indexer = Indexer {
-            reader: self.reader.clone(),
-            catalog: self.catalog.clone(),
-            shards: self.shards.clone(),
-            progress: self.progress.clone(),
-            config,
-            to_seal: self.to_seal.clone(),
-        };
-        let (to_seal, progress, reader) = (
-            self.to_seal.clone(),
-            self.progress.clone(),
-            self.reader.clone(),
-        );
+    fn start(&self) -> std::io::Result<[JoinHandle<bool>; 3]> {
+        let (indexer, sealer) = (self.indexer.clone(), self.indexer.clone());
         Ok([
             std::thread::Builder::new()
                 .name("eye-indexer".to_owned())
                 .spawn(move || indexer.run())?,
+            closing::start(self.indexer.clone())?,
             std::thread::Builder::new()
                 .name("eye-shards".to_owned())
-                .spawn(move || to_seal.run(&progress, &reader))?,
+                .spawn(move || sealer.to_seal.run(&sealer.progress, &sealer.reader))?,
         ])
     }
 
@@ -374,15 +388,17 @@ impl Inner {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
-        let Some([indexer, sealer]) = threads else {
+        let Some([indexer, closer, sealer]) = threads else {
             return;
         };
-        self.progress.stop(&self.reader);
+        self.indexer.progress.stop(&self.reader);
         // A thread that panicked has synced nothing.
         let indexed = indexer.join().unwrap_or(false);
-        self.to_seal.close();
+        self.indexer.closed.close();
+        let closed = closer.join().unwrap_or(false);
+        self.indexer.to_seal.close();
         let sealed = sealer.join().unwrap_or(false);
-        if !(indexed && sealed) {
+        if !(indexed && closed && sealed) {
             tracing::warn!(
                 "not everything in the index could be synced; it is checked at the next start"
             );
@@ -491,7 +507,8 @@ mod tests {
         fn request(&self, q: &str, order: Order, limit: usize) -> SearchRequest {
             let end = self.log.reader().durable_end();
             assert_eq!(
-                self.index.wait_for(end, Duration::from_secs(20)),
+                self.index
+                    .wait_for(Needs::Both, end, Duration::from_secs(20)),
                 end,
                 "{:?}",
                 self.index.status()

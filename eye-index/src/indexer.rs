@@ -2,123 +2,47 @@
 //!
 //! What must stay true: it applies every record once, in log order, to each projection, from where that projection
 //! says it is; and it never stops because of what an event holds. It works at a lower priority: sending goes first.
+//! What takes long when a segment closes is left to [`crate::closing`].
 
-use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use eye_log::record::Record;
 use eye_log::{ApplicationId, Offset, Reader, Scan};
-use thread_priority::unix::{set_thread_priority_and_policy, thread_native_id};
-use thread_priority::{NormalThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy};
 use uuid::Uuid;
 
 use crate::catalog::{Catalog, Entry};
+use crate::closing::{CloseQueue, Closed};
 use crate::error::IndexError;
 use crate::index::IndexConfig;
+use crate::priority::lower_priority;
+use crate::progress::{Needs, Progress};
+use crate::sealing::SealQueue;
 use crate::search::Flattener;
 use crate::search::shard::ShardWriter;
 use crate::search::shards::Shards;
 
-/// While the log runs ahead, so many documents go into one commit.
-const COMMIT_DOCS: usize = 64_000;
+/// So many documents at most go into one commit; they are in memory until then.
+const COMMIT_DOCS: usize = 32_000;
+/// So far behind, commits are as large as they may be; nearer, they come as often as they should.
+const FAR_BEHIND: u64 = 100_000;
 /// How long the thread sleeps when there is nothing to do and nobody nudges it.
 const IDLE: Duration = Duration::from_secs(1);
-/// Shards that may wait to be sealed while the indexer is behind; a waiting one costs memory and files.
-const UNSEALED_MAX: usize = 4;
-/// The indexer counts as behind from so many records on.
-const BEHIND: u64 = 20_000;
 
-/// How far the indexes are, and who waits for them.
-#[derive(Debug, Default)]
-pub(crate) struct Progress {
-    /// One past the last record that is in all of them.
-    through: AtomicU64,
-    /// Up to where somebody waits.
-    wanted: AtomicU64,
-    waiting: Mutex<()>,
-    moved: Condvar,
-    stop: AtomicBool,
-    sealing: AtomicU64,
-    trouble: Mutex<Option<String>>,
-}
-
-impl Progress {
-    pub(crate) fn through(&self) -> Offset {
-        self.through.load(Ordering::Acquire)
-    }
-
-    fn publish(&self, through: Offset) {
-        self.through.store(through, Ordering::Release);
-        let _guard = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        self.moved.notify_all();
-    }
-
-    /// Blocks until everything below `end` can be found, or patience is over; returns how far it is.
-    pub(crate) fn wait_for(&self, end: Offset, patience: Duration, reader: &Reader) -> Offset {
-        if self.through() >= end || patience.is_zero() {
-            return self.through();
-        }
-        self.wanted.fetch_max(end, Ordering::AcqRel);
-        reader.durable().wake();
-        let deadline = Instant::now() + patience;
-        let mut guard = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if self.through() >= end || left.is_zero() || self.stopping() {
-                return self.through();
-            }
-            guard = self
-                .moved
-                .wait_timeout(guard, left)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
-        }
-    }
-
-    pub(crate) fn stop(&self, reader: &Reader) {
-        self.stop.store(true, Ordering::Release);
-        reader.durable().wake();
-        let _guard = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        self.moved.notify_all();
-    }
-
-    fn stopping(&self) -> bool {
-        self.stop.load(Ordering::Acquire)
-    }
-
-    /// Returns how many shards wait to be merged and sealed.
-    pub(crate) fn sealing(&self) -> u64 {
-        self.sealing.load(Ordering::Acquire)
-    }
-
-    /// Returns what keeps the indexer from going on, if anything does.
-    pub(crate) fn trouble(&self) -> Option<String> {
-        self.trouble
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
-    }
-
-    fn set_trouble(&self, trouble: Option<String>) {
-        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
-    }
-}
-
-/// Everything the thread works with.
+/// Everything the threads work with.
 pub(crate) struct Indexer {
     pub(crate) reader: Reader,
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) shards: Arc<Shards>,
     pub(crate) progress: Arc<Progress>,
     pub(crate) config: IndexConfig,
-    pub(crate) to_seal: Arc<SealQueue>,
+    pub(crate) closed: CloseQueue,
+    pub(crate) to_seal: SealQueue,
 }
 
 impl Indexer {
-    /// Works until it is told to stop; then everything applied is synced.
+    /// Works until it is told to stop; then everything applied is synced, but for what waits in the queues.
     /// Returns whether it is.
     pub(crate) fn run(&self) -> bool {
         lower_priority(self.config.nice);
@@ -132,10 +56,10 @@ impl Indexer {
                 Err(error) => {
                     tracing::error!(%error, "indexing stands still; trying again");
                     self.progress.set_trouble(Some(error.to_string()));
+                    self.progress.pause(IDLE);
                     if self.progress.stopping() {
                         return false;
                     }
-                    std::thread::sleep(IDLE);
                 }
             }
         }
@@ -143,10 +67,6 @@ impl Indexer {
 
     /// Goes through the segments, oldest first, and stays at the active one.
     fn follow(&self) -> Result<(), IndexError> {
-        if self.catalog.is_closing() {
-            // What could not be written before an error is written first.
-            self.catalog.close_segment(self.catalog.end())?;
-        }
         let mut base = self.reader.segment_bases().first().copied();
         while let Some(segment) = base {
             match self.segment(segment)? {
@@ -161,37 +81,77 @@ impl Indexer {
     /// it is time to stop.
     fn segment(&self, base: Offset) -> Result<Option<Offset>, IndexError> {
         let shard = self.shards.get(base)?;
-        let done = shard.view().end;
         if let Some(next) = self.next_base(base)
-            && done >= next
+            && shard.view().end >= next
             && self.catalog.end() >= next
             && shard.is_sealed()
         {
-            self.progress.publish(self.progress.through().max(next));
+            self.publish_catalog();
+            self.publish_search();
             return Ok(Some(next));
         }
-        let outcome = Segment {
+        // A closed segment's shard may be in other hands, which finish it; the active segment's never is.
+        let writer = shard.writer()?;
+        let shard_end = writer.as_ref().map_or(Offset::MAX, ShardWriter::end);
+        let mut segment = Segment {
             indexer: self,
             base,
-            writer: shard.writer()?,
+            writer,
             flattener: Flattener::new(self.shards.fields().clone()),
             entries: Vec::new(),
-            scan: self.reader.scan(done.min(self.catalog.end()).max(base)),
+            scan: self
+                .reader
+                .scan(shard_end.min(self.catalog.end()).max(base)),
             uncommitted_since: None,
-        }
-        .follow();
-        if outcome.is_err() {
+        };
+        let outcome = segment.follow();
+        if outcome.is_err() && segment.writer.take().is_some() {
             // What the failed writer left is dropped; the shard goes on from its last commit.
             self.shards.reopen(base)?;
         }
         outcome
     }
 
-    fn next_base(&self, base: Offset) -> Option<Offset> {
-        self.reader
-            .segment_bases()
-            .into_iter()
-            .find(|other| *other > base)
+    pub(crate) fn next_base(&self, base: Offset) -> Option<Offset> {
+        let bases = self.reader.segment_bases();
+        bases
+            .get(bases.partition_point(|other| *other <= base))
+            .copied()
+    }
+
+    /// Notes how far the shards can be searched without a gap.
+    pub(crate) fn publish_search(&self) {
+        let bases = self.reader.segment_bases();
+        self.progress.publish_search(self.shards.through(&bases));
+    }
+
+    fn publish_catalog(&self) {
+        self.progress.publish_catalog(self.catalog.end());
+    }
+
+    /// Brings a closed segment's shard up to `end`, whatever the catalog has. The last commit is left to the caller.
+    pub(crate) fn fill_shard(
+        &self,
+        writer: &mut ShardWriter,
+        end: Offset,
+    ) -> Result<(), IndexError> {
+        let mut flattener = Flattener::new(self.shards.fields().clone());
+        let mut scan = self.reader.scan(writer.end());
+        while scan.next_offset() < end {
+            if self.progress.stopping() {
+                return Err(IndexError::Shard("stopped while it was built".to_owned()));
+            }
+            scan.read(|offset, record| {
+                if let Record::Event(event) = record {
+                    flattener.push(offset, &event);
+                }
+            })?;
+            writer.add(flattener.take(), scan.next_offset())?;
+            if writer.uncommitted() >= COMMIT_DOCS {
+                writer.commit()?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -199,7 +159,8 @@ impl Indexer {
 struct Segment<'i> {
     indexer: &'i Indexer,
     base: Offset,
-    writer: ShardWriter,
+    /// `None` where somebody else has the shard.
+    writer: Option<ShardWriter>,
     flattener: Flattener,
     entries: Vec<(Uuid, ApplicationId, Entry)>,
     scan: Scan,
@@ -207,48 +168,41 @@ struct Segment<'i> {
 }
 
 impl Segment<'_> {
-    fn follow(mut self) -> Result<Option<Offset>, IndexError> {
+    fn follow(&mut self) -> Result<Option<Offset>, IndexError> {
         let Indexer {
             reader,
-            catalog,
             progress,
             config,
+            closed,
             ..
         } = self.indexer;
         loop {
             if progress.stopping() {
-                self.writer.close()?;
+                if let Some(writer) = self.writer.take() {
+                    writer.close()?;
+                }
                 return Ok(None);
             }
-            let next = self.scan.next_offset();
-            if self.indexer.next_base(self.base) == Some(next) {
-                self.commit()?;
-                if catalog.end() <= next {
-                    catalog.close_segment(next)?;
-                }
-                self.indexer.to_seal.push(self.writer, progress);
-                return Ok(Some(next));
+            let reached = self.scan.next_offset();
+            if self.indexer.next_base(self.base) == Some(reached) {
+                closed.wait_for_room();
+                self.indexer.catalog.close_segment(reached);
+                closed.push(Closed {
+                    base: self.base,
+                    end: reached,
+                    writer: self.writer.take(),
+                });
+                return Ok(Some(reached));
             }
             if self.read()? > 0 {
-                let wanted = progress.wanted.load(Ordering::Acquire);
-                let reached = self.scan.next_offset();
-                let nudged =
-                    wanted > progress.through() && reached >= wanted.min(reader.durable_end());
-                if nudged || self.writer.uncommitted() >= COMMIT_DOCS {
-                    self.commit()?;
-                }
+                self.commit_in_passing()?;
                 continue;
             }
             // At the durable end: wait for more, but not longer than what is not committed may wait.
-            let reached = self.scan.next_offset();
-            let wanted = progress.wanted.load(Ordering::Acquire);
-            if self.is_behind_commit(reached) {
-                let due = self
-                    .uncommitted_since
-                    .get_or_insert_with(Instant::now)
-                    .elapsed()
-                    >= config.commit_interval;
-                if wanted > progress.through() || due {
+            if self.is_behind_commit() {
+                let since = self.uncommitted_since.get_or_insert_with(Instant::now);
+                let due = since.elapsed() >= config.commit_interval;
+                if due || self.is_wanted() {
                     self.commit()?;
                     continue;
                 }
@@ -256,22 +210,48 @@ impl Segment<'_> {
                     .durable()
                     .wait_beyond(reached, config.commit_interval / 4);
             } else {
-                if progress.through() < reached {
-                    progress.publish(reached);
-                }
+                self.indexer.publish_catalog();
+                self.indexer.publish_search();
                 progress.set_trouble(None);
                 reader.durable().wait_beyond(reached, IDLE);
             }
         }
     }
 
-    fn is_behind_commit(&self, reached: Offset) -> bool {
-        self.writer.uncommitted() > 0 || self.writer.shard().view().end < reached
+    /// Commits, with more to be read, where somebody waits for what was read, or enough has gathered.
+    fn commit_in_passing(&mut self) -> Result<(), IndexError> {
+        let Some(writer) = &self.writer else {
+            return Ok(());
+        };
+        let reached = self.scan.next_offset();
+        let end = self.indexer.reader.durable_end();
+        let nudged = self.is_wanted() && reached >= self.indexer.progress.wanted().min(end);
+        let interval = self.indexer.config.commit_interval;
+        let due = end.saturating_sub(reached) < FAR_BEHIND
+            && self
+                .uncommitted_since
+                .is_some_and(|since| since.elapsed() >= interval);
+        if nudged || due || writer.uncommitted() >= COMMIT_DOCS {
+            self.commit()?;
+        }
+        Ok(())
+    }
+
+    /// Says whether somebody waits for a commit.
+    fn is_wanted(&self) -> bool {
+        let progress = &self.indexer.progress;
+        progress.wanted() > progress.through(Needs::Search)
+    }
+
+    fn is_behind_commit(&self) -> bool {
+        self.writer.as_ref().is_some_and(|writer| {
+            writer.uncommitted() > 0 || writer.shard().view().end < writer.end()
+        })
     }
 
     /// Reads a piece of the log and applies it. Returns how many records there were.
     fn read(&mut self) -> Result<usize, IndexError> {
-        let already = self.writer.end();
+        let already = self.writer.as_ref().map_or(Offset::MAX, ShardWriter::end);
         let (flattener, entries) = (&mut self.flattener, &mut self.entries);
         let count = self.scan.read(|offset, record| {
             let Record::Event(event) = record else { return };
@@ -287,9 +267,12 @@ impl Segment<'_> {
         if count > 0 {
             let reached = self.scan.next_offset();
             self.indexer.catalog.apply(&self.entries, reached);
+            self.indexer.publish_catalog();
             self.entries.clear();
-            if reached > already {
-                self.writer.add(self.flattener.take(), reached)?;
+            if let Some(writer) = &mut self.writer
+                && reached > already
+            {
+                writer.add(self.flattener.take(), reached)?;
                 self.uncommitted_since.get_or_insert_with(Instant::now);
             }
         }
@@ -297,117 +280,15 @@ impl Segment<'_> {
     }
 
     fn commit(&mut self) -> Result<(), IndexError> {
-        if self.is_behind_commit(self.writer.end()) {
-            self.writer.commit()?;
+        let behind = self.is_behind_commit();
+        if let Some(writer) = &mut self.writer
+            && behind
+        {
+            writer.commit()?;
         }
         self.uncommitted_since = None;
-        let through = self.writer.end().min(self.indexer.catalog.end());
         self.indexer.progress.set_trouble(None);
-        self.indexer
-            .progress
-            .publish(through.max(self.indexer.progress.through()));
+        self.indexer.publish_search();
         Ok(())
-    }
-}
-
-/// Shards that are complete and wait to be merged and sealed, beside the indexer.
-#[derive(Default)]
-pub(crate) struct SealQueue {
-    waiting: Mutex<Waiting>,
-    changed: Condvar,
-}
-
-#[derive(Default)]
-struct Waiting {
-    writers: VecDeque<ShardWriter>,
-    closed: bool,
-}
-
-impl SealQueue {
-    fn push(&self, writer: ShardWriter, progress: &Progress) {
-        progress.sealing.fetch_add(1, Ordering::AcqRel);
-        self.waiting
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .writers
-            .push_back(writer);
-        self.changed.notify_all();
-    }
-
-    /// Lets the sealing thread end.
-    pub(crate) fn close(&self) {
-        self.waiting
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .closed = true;
-        self.changed.notify_all();
-    }
-
-    /// Seals what comes, when the indexer is not behind. At the end, what was not sealed is synced as it is.
-    /// Returns whether everything was sealed or synced.
-    pub(crate) fn run(&self, progress: &Progress, reader: &Reader) -> bool {
-        lower_priority(IDLE_POLICY);
-        let mut synced = true;
-        loop {
-            let writer = {
-                let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-                loop {
-                    if waiting.closed && waiting.writers.is_empty() {
-                        return synced;
-                    }
-                    let behind = reader.durable_end().saturating_sub(progress.through()) > BEHIND;
-                    let pressed = waiting.closed || waiting.writers.len() > UNSEALED_MAX;
-                    if !waiting.writers.is_empty() && (!behind || pressed) {
-                        break;
-                    }
-                    let pause = Duration::from_millis(100);
-                    waiting = self
-                        .changed
-                        .wait_timeout(waiting, pause)
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .0;
-                }
-                let closed = waiting.closed;
-                waiting.writers.pop_front().map(|writer| (writer, closed))
-            };
-            let Some((writer, closed)) = writer else {
-                continue;
-            };
-            let work = || {
-                if closed {
-                    writer.close()
-                } else {
-                    writer.seal().map(drop)
-                }
-            };
-            let outcome = catch_unwind(AssertUnwindSafe(work));
-            let outcome =
-                outcome.unwrap_or_else(|_| Err(IndexError::Shard("sealing panicked".to_owned())));
-            if let Err(error) = outcome {
-                synced = false;
-                // The shard stays as its last commit has it, and is sealed after the next start.
-                tracing::warn!(%error, "cannot seal a search shard");
-            }
-            progress.sealing.fetch_sub(1, Ordering::AcqRel);
-        }
-    }
-}
-
-/// Stands for the scheduling policy below every nice value: only when nothing else wants to run.
-const IDLE_POLICY: i32 = 20;
-
-/// Lets other threads go first. Threads started from this one inherit it.
-fn lower_priority(nice: i32) {
-    if nice >= IDLE_POLICY {
-        let policy = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
-        let outcome =
-            set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, policy);
-        if let Err(error) = outcome {
-            tracing::warn!(?error, "cannot run the indexer when idle only");
-        }
-    } else if let Err(error) =
-        rustix::process::setpriority_process(Some(rustix::thread::gettid()), nice)
-    {
-        tracing::warn!(%error, "cannot lower the indexer's priority");
     }
 }

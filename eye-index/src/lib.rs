@@ -5,12 +5,17 @@
 
 pub mod catalog;
 mod checkpoint;
+mod closing;
 mod error;
 mod index;
 mod indexer;
 mod page;
+mod priority;
+mod progress;
+mod sealing;
 pub mod search;
 
 pub use error::{IndexError, SearchError};
 pub use index::{Index, IndexConfig, IndexStatus};
 pub use page::{Hit, Order, Place, SearchAnswer, SearchRequest, SessionSummary};
+pub use progress::Needs;

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use eye_index::search::parse::parse;
 use eye_index::search::query::Clause;
-use eye_index::{Order, Place, SearchRequest};
+use eye_index::{Needs, Order, Place, SearchRequest};
 use eye_log::{ApplicationId, Offset, Registry};
 use uuid::Uuid;
 
@@ -70,8 +70,14 @@ impl Listing {
             ),
         };
         let (application, nothing) = narrow(state, scope, parameters.text("application"));
+        let order = order(kind, parameters.text("order"))?;
+        // A list by session walks the catalog where many events match.
+        let needs = match order {
+            Order::BySession => Needs::Both,
+            Order::NewestFirst | Order::OldestFirst => Needs::Search,
+        };
         Ok(Self {
-            wanted: Wanted::of(state, &parameters)?,
+            wanted: Wanted::of(state, &parameters, needs)?,
             from,
             to,
             count: parameters.boolean("count")?,
@@ -84,7 +90,7 @@ impl Listing {
             category: parameters.text("category").map(str::to_owned),
             name: parameters.text("name").map(str::to_owned),
             session: parameters.uuid("session_id")?,
-            order: order(kind, parameters.text("order"))?,
+            order,
             after: cursor.and_then(|cursor| cursor.last.place()),
             limit: parameters.limit(kind.limit_least)?,
             kept: Cursor::kept(&parameters),

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use eye_index::Needs;
 use eye_log::{Offset, ReadError, StoredEvent};
 
 use crate::error::{Code, Problem};
@@ -24,11 +25,17 @@ pub(crate) struct Wanted {
     patience: Duration,
     /// Whether this goes on with a list that saw everything below `as_of`.
     goes_on: bool,
+    /// Which index has to be there.
+    needs: Needs,
 }
 
 impl Wanted {
     /// Reads `as_of` and `stale`.
-    pub(crate) fn of(state: &AppState, parameters: &Parameters) -> Result<Self, Problem> {
+    pub(crate) fn of(
+        state: &AppState,
+        parameters: &Parameters,
+        needs: Needs,
+    ) -> Result<Self, Problem> {
         let end = state.reader().durable_end();
         let as_of = parameters.offset("as_of")?;
         if as_of.is_some_and(|as_of| as_of > end) {
@@ -48,6 +55,7 @@ impl Wanted {
             as_of,
             patience,
             goes_on,
+            needs,
         })
     }
 
@@ -59,9 +67,9 @@ impl Wanted {
     /// Waits for the index, if need be.
     fn view(self, state: &AppState) -> View {
         let wanted = self.bound();
-        let mut through = state.index().indexed_through();
+        let mut through = state.index().through(self.needs);
         if through < wanted && !self.patience.is_zero() {
-            through = state.index().wait_for(wanted, self.patience);
+            through = state.index().wait_for(self.needs, wanted, self.patience);
         }
         let exact = through >= wanted;
         let as_of = if exact {

@@ -33,6 +33,7 @@ impl BareTantivy {
             .collect();
         let flattener = Flattener::new(fields.clone()).without(without);
         let writer = Shard::open(folder, 0, &fields, false)?.writer()?;
+        let writer = writer.expect("a new shard has no other writer");
         Ok(Self {
             writer,
             flattener,

@@ -4,12 +4,13 @@
 //! shard that says it is sealed was synced before it said so.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use eye_log::Offset;
 use serde::{Deserialize, Serialize};
 use tantivy::index::SegmentId;
-use tantivy::indexer::{NoMergePolicy, UserOperation};
+use tantivy::indexer::{IndexWriterOptions, NoMergePolicy, UserOperation};
 use tantivy::{Index, IndexSettings, IndexWriter};
 
 use super::directory::PageCacheDirectory;
@@ -20,7 +21,9 @@ use crate::checkpoint::{INDEX_FORMAT, sync_files, write_synced};
 use crate::error::IndexError;
 
 /// What tantivy may hold in memory before it writes a search segment.
-const WRITER_BYTES: usize = 160 << 20;
+const WRITER_BYTES: usize = 96 << 20;
+/// The least that tantivy takes, where nothing is added.
+const SEALING_BYTES: usize = 15_000_000;
 /// So many search segments of about one size are merged into one.
 const MERGE_FACTOR: usize = 8;
 const SEALED_FILE: &str = "sealed.json";
@@ -40,6 +43,8 @@ pub(crate) struct Shard {
     index: Index,
     fields: Arc<Fields>,
     view: Arc<RwLock<Arc<View>>>,
+    /// Whether it has a writer.
+    taken: Arc<AtomicBool>,
 }
 
 /// A shard as of a commit.
@@ -134,6 +139,7 @@ impl Shard {
             index,
             fields: fields.clone(),
             view: Arc::new(RwLock::new(Arc::new(view))),
+            taken: Arc::default(),
         }
     }
 
@@ -189,18 +195,59 @@ impl Shard {
         Ok(view)
     }
 
-    /// Starts writing behind what the shard holds.
-    pub(crate) fn writer(&self) -> Result<ShardWriter, IndexError> {
-        let writer = self.index.writer_with_num_threads(1, WRITER_BYTES)?;
-        writer.set_merge_policy(Box::new(NoMergePolicy));
+    /// Starts writing behind what the shard holds; `None` while it has another writer.
+    pub(crate) fn writer(&self) -> Result<Option<ShardWriter>, IndexError> {
+        let Some(taken) = Taken::of(&self.taken) else {
+            return Ok(None);
+        };
+        let writer = self.tantivy_writer(WRITER_BYTES)?;
         let end = self.view().end;
-        Ok(ShardWriter {
+        Ok(Some(ShardWriter {
             shard: self.clone(),
             writer,
             end,
             uncommitted: 0,
             merging: Vec::new(),
-        })
+            _taken: taken,
+        }))
+    }
+
+    /// One thread that indexes, so that documents stay in log order, and one that merges, so that indexing has a core
+    /// left.
+    fn tantivy_writer(&self, bytes: usize) -> Result<IndexWriter<EventDocument>, IndexError> {
+        let options = IndexWriterOptions::builder()
+            .num_worker_threads(1)
+            .num_merge_threads(1)
+            .memory_budget_per_thread(bytes)
+            .build();
+        let writer = self.index.writer_with_options(options)?;
+        writer.set_merge_policy(Box::new(NoMergePolicy));
+        Ok(writer)
+    }
+
+    /// Returns what says whether the shard has a writer.
+    pub(crate) fn taken(&self) -> Arc<AtomicBool> {
+        self.taken.clone()
+    }
+
+    /// Returns the shard as the same one as another that was opened before.
+    pub(crate) fn with_taken(self, taken: Arc<AtomicBool>) -> Self {
+        Self { taken, ..self }
+    }
+}
+
+/// The right to write a shard.
+struct Taken(Arc<AtomicBool>);
+
+impl Taken {
+    fn of(taken: &Arc<AtomicBool>) -> Option<Self> {
+        (!taken.swap(true, Ordering::AcqRel)).then(|| Self(taken.clone()))
+    }
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
     }
 }
 
@@ -211,6 +258,8 @@ pub(crate) struct ShardWriter {
     end: Offset,
     uncommitted: usize,
     merging: Vec<SegmentId>,
+    /// Given back after the writer has ended, whose fields are dropped in order.
+    _taken: Taken,
 }
 
 impl ShardWriter {
@@ -296,9 +345,7 @@ impl ShardWriter {
         // Merges that are under way end first.
         self.writer.wait_merging_threads()?;
         let view = shard.refresh()?;
-        let mut writer: IndexWriter<EventDocument> =
-            shard.index.writer_with_num_threads(1, 15_000_000)?;
-        writer.set_merge_policy(Box::new(NoMergePolicy));
+        let mut writer = shard.tantivy_writer(SEALING_BYTES)?;
         if view.parts.len() > 1 {
             let ids: Vec<SegmentId> = view.parts.iter().map(|part| part.id()).collect();
             writer.merge(&ids).wait()?;

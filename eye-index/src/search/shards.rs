@@ -97,9 +97,26 @@ impl Shards {
         let mut shards = self.shards.write().unwrap_or_else(PoisonError::into_inner);
         if let Ok(place) = shards.binary_search_by_key(&base, |shard| shard.base) {
             // Readers keep the old one until the new one is there.
-            shards[place] = Shard::open(&self.folder, base, &self.fields, true)?;
+            let taken = shards[place].taken();
+            shards[place] = Shard::open(&self.folder, base, &self.fields, true)?.with_taken(taken);
         }
         Ok(())
+    }
+
+    /// Returns one past the last offset below which everything can be searched, given where the log's segments begin.
+    pub(crate) fn through(&self, bases: &[Offset]) -> Offset {
+        let shards = self.shards.read().unwrap_or_else(PoisonError::into_inner);
+        let mut through = bases.first().copied().unwrap_or(0);
+        for (place, base) in bases.iter().enumerate() {
+            let Ok(found) = shards.binary_search_by_key(base, |shard| shard.base) else {
+                break;
+            };
+            through = shards[found].view().end;
+            if bases.get(place + 1).is_none_or(|next| through < *next) {
+                break;
+            }
+        }
+        through
     }
 
     /// Returns everything that can be searched now.

@@ -82,6 +82,7 @@ pub(crate) async fn status(
         "log": {"durable_end": durable_end, "bytes": bytes, "events": events, "segments": segments},
         "index": {
             "indexed_through": indexed_through, "lag": durable_end.saturating_sub(indexed_through),
+            "search_through": index.search_through, "catalog_through": index.catalog_through,
             "merging": index.sealing > 0, "sealing": index.sealing, "parts": index.parts, "events": index.events,
             "trouble": index.trouble,
         },

@@ -7,7 +7,7 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Extension, Path, RawQuery, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
-use eye_index::{Order, SearchRequest};
+use eye_index::{Needs, Order, SearchRequest};
 use eye_log::{Application, Change, Changed, Offset, TokenKind, format_timestamp};
 use serde_json::{Value, json};
 
@@ -191,7 +191,9 @@ fn checked_name(name: &str) -> Result<String, Problem> {
 /// Waits for the index as reads do; returns how far it is.
 fn seen(state: &AppState) -> Offset {
     let end = state.reader().durable_end();
-    let through = state.index().wait_for(end, state.settings().read_wait);
+    let through = state
+        .index()
+        .wait_for(Needs::Search, end, state.settings().read_wait);
     through.min(end)
 }
 

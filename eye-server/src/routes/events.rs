@@ -8,7 +8,7 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, RawQuery, State};
 use axum::http::StatusCode;
 use axum::response::Response;
-use eye_index::Order;
+use eye_index::{Needs, Order};
 use eye_log::{StoredEvent, offset_of_server_made_id};
 use uuid::Uuid;
 
@@ -74,7 +74,7 @@ pub(crate) async fn one(
 ) -> Result<Response, Problem> {
     let scope = identity.scope()?;
     let parameters = Parameters::from_query(query.as_deref(), &["as_of", "stale"])?;
-    let wanted = Wanted::of(&state, &parameters)?;
+    let wanted = Wanted::of(&state, &parameters, Needs::Search)?;
     let missing = || Problem::not_found("An event of this id");
     let id = id
         .ok()

@@ -6,7 +6,7 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, RawQuery, State};
 use axum::http::StatusCode;
 use axum::response::Response;
-use eye_index::{Hit, SessionSummary};
+use eye_index::{Hit, Needs, SessionSummary};
 use eye_log::{Offset, StoredEvent};
 use uuid::Uuid;
 
@@ -31,7 +31,7 @@ pub(crate) async fn one(
 ) -> Result<Response, Problem> {
     let scope = identity.scope()?;
     let parameters = Parameters::from_query(query.as_deref(), &["as_of", "stale"])?;
-    let wanted = Wanted::of(&state, &parameters)?;
+    let wanted = Wanted::of(&state, &parameters, Needs::Catalog)?;
     let id = session_id(id)?;
     let body = view::read(&state, wanted, move |state, view| {
         session_json(state, scope, id, view)
@@ -54,7 +54,7 @@ pub(crate) async fn events(
     let list = format!("session {id}");
     let cursor = Cursor::resume(&list, &mut parameters, state.store_id())?;
     let limit = parameters.limit(1)?;
-    let wanted = Wanted::of(&state, &parameters)?;
+    let wanted = Wanted::of(&state, &parameters, Needs::Catalog)?;
     let body = view::read(&state, wanted, move |state, view| {
         find(state, scope, id, view)?;
         let hits = state.index().session_events(id, view.as_of)?;

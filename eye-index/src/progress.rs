@@ -1,0 +1,150 @@
+//! How far the indexes are, and who waits for them.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use eye_log::{Offset, Reader};
+
+/// What a read needs the index for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Needs {
+    /// The search shards: searching, counting, finding by id.
+    Search,
+    /// The catalog: sessions and their events.
+    Catalog,
+    /// Both of them: lists by session.
+    Both,
+}
+
+/// How far the indexes are. Each counts what all records below it are in; none ever goes back.
+#[derive(Debug, Default)]
+pub(crate) struct Progress {
+    search: AtomicU64,
+    catalog: AtomicU64,
+    /// Up to where somebody waits for the shards.
+    wanted: AtomicU64,
+    waiting: Mutex<()>,
+    moved: Condvar,
+    stop: AtomicBool,
+    sealing: AtomicU64,
+    trouble: Mutex<Option<String>>,
+}
+
+impl Progress {
+    /// Returns one past the last record that can be found by reads with these needs.
+    pub(crate) fn through(&self, needs: Needs) -> Offset {
+        let search = || self.search.load(Ordering::Acquire);
+        let catalog = || self.catalog.load(Ordering::Acquire);
+        match needs {
+            Needs::Search => search(),
+            Needs::Catalog => catalog(),
+            Needs::Both => search().min(catalog()),
+        }
+    }
+
+    /// Notes how far the shards can be searched without a gap.
+    pub(crate) fn publish_search(&self, through: Offset) {
+        self.search.fetch_max(through, Ordering::AcqRel);
+        self.notify();
+    }
+
+    /// Notes how far the catalog is.
+    pub(crate) fn publish_catalog(&self, through: Offset) {
+        if self.catalog.fetch_max(through, Ordering::AcqRel) < through {
+            self.notify();
+        }
+    }
+
+    fn notify(&self) {
+        let _guard = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        self.moved.notify_all();
+    }
+
+    /// Returns up to where somebody waits for a commit.
+    pub(crate) fn wanted(&self) -> Offset {
+        self.wanted.load(Ordering::Acquire)
+    }
+
+    /// Blocks until everything below `end` can be found, or patience is over; returns how far it is.
+    pub(crate) fn wait_for(
+        &self,
+        needs: Needs,
+        end: Offset,
+        patience: Duration,
+        reader: &Reader,
+    ) -> Offset {
+        if self.through(needs) >= end || patience.is_zero() {
+            return self.through(needs);
+        }
+        if needs != Needs::Catalog {
+            self.wanted.fetch_max(end, Ordering::AcqRel);
+        }
+        reader.durable().wake();
+        let deadline = Instant::now() + patience;
+        let mut guard = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if self.through(needs) >= end || left.is_zero() || self.stopping() {
+                return self.through(needs);
+            }
+            guard = self
+                .moved
+                .wait_timeout(guard, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+    }
+
+    pub(crate) fn stop(&self, reader: &Reader) {
+        self.stop.store(true, Ordering::Release);
+        reader.durable().wake();
+        self.notify();
+    }
+
+    pub(crate) fn stopping(&self) -> bool {
+        self.stop.load(Ordering::Acquire)
+    }
+
+    /// Sleeps, but not beyond a stop.
+    pub(crate) fn pause(&self, length: Duration) {
+        let deadline = Instant::now() + length;
+        let mut guard = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        while !self.stopping() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            guard = self
+                .moved
+                .wait_timeout(guard, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+    }
+
+    /// Returns how many shards wait to be merged and sealed.
+    pub(crate) fn sealing(&self) -> u64 {
+        self.sealing.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn sealing_begins(&self) {
+        self.sealing.fetch_add(1, Ordering::AcqRel);
+    }
+
+    pub(crate) fn sealing_ends(&self) {
+        self.sealing.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// Returns what keeps the indexes from going on, if anything does.
+    pub(crate) fn trouble(&self) -> Option<String> {
+        self.trouble
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    pub(crate) fn set_trouble(&self, trouble: Option<String>) {
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
+    }
+}

@@ -1,0 +1,102 @@
+//! The thread that merges and seals the shards of closed segments, when nothing else wants to run.
+
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Condvar, Mutex, PoisonError};
+use std::time::Duration;
+
+use eye_log::Reader;
+
+use crate::error::IndexError;
+use crate::priority::{IDLE_POLICY, lower_priority};
+use crate::progress::{Needs, Progress};
+use crate::search::shard::ShardWriter;
+
+/// Shards that may wait to be sealed while the indexer is behind; a waiting one costs memory and files.
+const UNSEALED_MAX: usize = 4;
+/// The indexer counts as behind from so many records on.
+const BEHIND: u64 = 20_000;
+
+/// Shards that are complete and wait to be merged and sealed, beside the indexer.
+#[derive(Default)]
+pub(crate) struct SealQueue {
+    waiting: Mutex<Waiting>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Waiting {
+    writers: VecDeque<ShardWriter>,
+    closed: bool,
+}
+
+impl SealQueue {
+    pub(crate) fn push(&self, writer: ShardWriter, progress: &Progress) {
+        progress.sealing_begins();
+        self.waiting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .writers
+            .push_back(writer);
+        self.changed.notify_all();
+    }
+
+    /// Lets the sealing thread end.
+    pub(crate) fn close(&self) {
+        self.waiting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .closed = true;
+        self.changed.notify_all();
+    }
+
+    /// Seals what comes, when the indexer is not behind. At the end, what was not sealed is synced as it is.
+    /// Returns whether everything was sealed or synced.
+    pub(crate) fn run(&self, progress: &Progress, reader: &Reader) -> bool {
+        lower_priority(IDLE_POLICY);
+        let mut synced = true;
+        loop {
+            let writer = {
+                let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+                loop {
+                    if waiting.closed && waiting.writers.is_empty() {
+                        return synced;
+                    }
+                    let through = progress.through(Needs::Both);
+                    let behind = reader.durable_end().saturating_sub(through) > BEHIND;
+                    let pressed = waiting.closed || waiting.writers.len() > UNSEALED_MAX;
+                    if !waiting.writers.is_empty() && (!behind || pressed) {
+                        break;
+                    }
+                    let pause = Duration::from_millis(100);
+                    waiting = self
+                        .changed
+                        .wait_timeout(waiting, pause)
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .0;
+                }
+                let closed = waiting.closed;
+                waiting.writers.pop_front().map(|writer| (writer, closed))
+            };
+            let Some((writer, closed)) = writer else {
+                continue;
+            };
+            let work = || {
+                if closed {
+                    writer.close()
+                } else {
+                    writer.seal().map(drop)
+                }
+            };
+            let outcome = catch_unwind(AssertUnwindSafe(work));
+            let outcome =
+                outcome.unwrap_or_else(|_| Err(IndexError::Shard("sealing panicked".to_owned())));
+            if let Err(error) = outcome {
+                synced = false;
+                // The shard stays as its last commit has it, and is sealed after the next start.
+                tracing::warn!(%error, "cannot seal a search shard");
+            }
+            progress.sealing_ends();
+        }
+    }
+}
