@@ -13,6 +13,7 @@ pub mod parse;
 mod part;
 mod plan;
 pub mod query;
+mod room;
 mod schema;
 pub(crate) mod shard;
 pub(crate) mod shards;

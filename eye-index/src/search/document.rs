@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tantivy::schema::Field;
 use tantivy::schema::document::{Document, ReferenceValue, ReferenceValueLeaf, Value};
 
+use super::room::Place;
 use super::schema::Fields;
 
 /// Everything the documents of a batch refer to.
@@ -19,6 +20,8 @@ pub(crate) struct Arena {
     pub(crate) leaves: Vec<Leaf>,
     /// Fields whose values are left out, to measure what they cost; empty in earnest.
     pub(crate) without: Vec<Field>,
+    /// Its place in memory, given back with the last document.
+    pub(crate) _place: Place,
 }
 
 /// A value of `data` and its path.

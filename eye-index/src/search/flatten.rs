@@ -14,6 +14,7 @@ use eye_log::record::EventRecord;
 
 use super::document::{Arena, EventDocument, Leaf, LeafValue};
 use super::query::DataPath;
+use super::room::Room;
 use super::schema::{Fields, STRING_SEPARATOR};
 
 /// Longer strings are no column values; an event that holds one is partial.
@@ -43,6 +44,7 @@ pub(crate) struct Flattener {
     open: Vec<usize>,
     scratch: String,
     without: Vec<tantivy::schema::Field>,
+    room: Arc<Room>,
 }
 
 #[derive(Debug)]
@@ -73,6 +75,7 @@ impl Flattener {
             open: Vec::new(),
             scratch: String::new(),
             without: Vec::new(),
+            room: Arc::default(),
         }
     }
 
@@ -105,7 +108,7 @@ impl Flattener {
         });
     }
 
-    /// Returns the documents collected, in the order of their offsets.
+    /// Returns the documents collected, in the order of their offsets. Blocks while too much is on its way already.
     pub(crate) fn take(&mut self) -> Vec<EventDocument> {
         let text = std::mem::take(&mut self.text);
         let leaves = std::mem::take(&mut self.leaves);
@@ -113,6 +116,10 @@ impl Flattener {
         self.text.reserve(text.len());
         self.leaves.reserve(leaves.len());
         let paths = std::mem::take(&mut self.column_names);
+        let bytes = text.capacity()
+            + leaves.capacity() * size_of::<Leaf>()
+            + self.documents.len() * size_of::<EventDocument>();
+        let place = self.room.take(bytes);
         self.batch += 1;
         let arena = Arc::new(Arena {
             fields: self.fields.clone(),
@@ -120,6 +127,7 @@ impl Flattener {
             paths,
             leaves,
             without: self.without.clone(),
+            _place: place,
         });
         let document = |pending: Pending| EventDocument {
             arena: arena.clone(),
