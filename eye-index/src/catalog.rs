@@ -1,40 +1,42 @@
 //! The catalog of sessions: whose they are, when they began and ended, and where their events lie.
 //!
-//! What must stay true: one sled tree, because a batch is atomic within a tree only; the checkpoint is in the batch of
+//! What must stay true: one sled tree, because a batch is atomic within a tree only; the checkpoint is in
 //! the last batch of what it covers. A session's events of one log segment are one posting block, written once, after
 //! the segment has closed; the blocks of the active segment, and of those that wait to be written, are in memory and
 //! grow back from the log. So sled never holds a key per event. Blocks beyond the checkpoint count for nothing: they
 //! are written again, the same.
 
 mod block;
+mod store;
 mod tail;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
-use eye_log::{ApplicationId, Offset};
+use eye_log::{ApplicationId, Offset, OffsetRanges};
 use uuid::Uuid;
 
-use crate::checkpoint::sync_files;
 use crate::error::{IndexError, SearchError};
+use crate::hidden::Hidden;
 use crate::page::SessionSummary;
 pub(crate) use block::Block;
+use store::{Store, Writer};
 use tail::Tail;
 
-const CHECKPOINT_KEY: &[u8] = b"c";
-const SESSION_PREFIX: u8 = b's';
-const CACHE_BYTES: u64 = 32 << 20;
-/// So many blocks go into one sled batch: readers of the catalog wait while one is applied.
-const BATCH_BLOCKS: usize = 1_000;
+/// How long readers of an old generation are waited for. None takes longer than its deadline.
+const READERS_PATIENCE: Duration = Duration::from_secs(300);
 
 /// The catalog.
 #[derive(Debug)]
 pub struct Catalog {
+    /// The index folder.
     folder: PathBuf,
-    db: sled::Db,
     memory: RwLock<Memory>,
+    store: RwLock<Arc<Store>>,
+    /// Held by whoever writes blocks.
+    writing: Mutex<Writing>,
 }
 
 #[derive(Debug)]
@@ -45,6 +47,12 @@ struct Memory {
     closing: VecDeque<Arc<Tail>>,
 }
 
+#[derive(Debug, Default)]
+struct Writing {
+    /// The generation being made; what is written goes there too.
+    next: Option<Arc<Store>>,
+}
+
 /// Where an event lies and when it happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Entry {
@@ -53,29 +61,24 @@ pub(crate) struct Entry {
 }
 
 impl Catalog {
-    /// Opens the catalog in `folder`; one that cannot be opened is dropped and begun anew.
+    /// Opens the catalog in the index folder; one that cannot be opened is dropped and begun anew.
     pub(crate) fn open(folder: &Path) -> Result<Self, IndexError> {
-        let opened = match try_open(folder) {
-            Ok(db) => Ok(db),
-            Err(error) => {
-                tracing::warn!(%error, "the catalog cannot be opened; it is built again from the log");
-                std::fs::remove_dir_all(folder).map_err(IndexError::io("removing", folder))?;
-                try_open(folder)
-            }
-        };
-        let db = opened.map_err(IndexError::Catalog)?;
-        let end = db
-            .get(CHECKPOINT_KEY)?
-            .and_then(|value| value.as_ref().try_into().ok().map(u64::from_be_bytes));
-        let memory = RwLock::new(Memory {
-            tail: Tail::new(end.unwrap_or(0)),
+        let store = Store::open(folder)?;
+        let memory = Memory {
+            tail: Tail::new(store.checkpoint()?),
             closing: VecDeque::new(),
-        });
+        };
         Ok(Self {
             folder: folder.to_owned(),
-            db,
-            memory,
+            memory: RwLock::new(memory),
+            store: RwLock::new(Arc::new(store)),
+            writing: Mutex::default(),
         })
+    }
+
+    /// Removes the catalog from the index folder.
+    pub(crate) fn remove(folder: &Path) -> Result<(), IndexError> {
+        Store::remove_all(folder)
     }
 
     /// Returns one past the last offset it knows.
@@ -87,9 +90,24 @@ impl Catalog {
         self.memory.read().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn change(&self) -> std::sync::RwLockWriteGuard<'_, Memory> {
+        self.memory.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn store(&self) -> Arc<Store> {
+        self.store
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    fn writing(&self) -> MutexGuard<'_, Writing> {
+        self.writing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Takes in events of the active segment, in log order; those it knows already are passed over.
     pub(crate) fn apply(&self, events: &[(Uuid, ApplicationId, Entry)], end: Offset) {
-        let mut memory = self.memory.write().unwrap_or_else(PoisonError::into_inner);
+        let mut memory = self.change();
         let known = memory.tail.end;
         for (session, application, entry) in
             events.iter().filter(|(_, _, entry)| entry.offset >= known)
@@ -102,7 +120,7 @@ impl Catalog {
     /// Ends the active segment at `end`: its blocks wait to be written, and the next segment's begin. Returns at once;
     /// does nothing when the segment was ended before.
     pub(crate) fn close_segment(&self, end: Offset) {
-        let mut memory = self.memory.write().unwrap_or_else(PoisonError::into_inner);
+        let mut memory = self.change();
         if memory.tail.base < end {
             let mut tail = std::mem::replace(&mut memory.tail, Tail::new(end));
             tail.end = end;
@@ -117,33 +135,90 @@ impl Catalog {
     }
 
     /// Writes the blocks of the oldest closed segment, with the checkpoint in the last batch; they stay readable in
-    /// memory until then. Returns whether there was one. Only one thread writes.
+    /// memory until then. Returns whether there was one.
     pub(crate) fn write_closed(&self) -> Result<bool, IndexError> {
+        let mut writing = self.writing();
         let Some(closing) = self.read().closing.front().cloned() else {
             return Ok(false);
         };
-        let mut batch = sled::Batch::default();
-        let mut blocks = 0;
-        for (session, block) in &closing.sessions {
-            batch.insert(key(*session, closing.base).as_slice(), block.encode());
-            blocks += 1;
-            if blocks == BATCH_BLOCKS {
-                self.db.apply_batch(std::mem::take(&mut batch))?;
-                blocks = 0;
+        let blocks = || closing.sessions.iter().map(|(id, block)| (*id, block));
+        self.store().write(closing.base, blocks(), closing.end)?;
+        if let Some(next) = writing.next.take() {
+            // A new generation that cannot be written is given up; this one goes on.
+            match next.write(closing.base, blocks(), closing.end) {
+                Ok(()) => writing.next = Some(next),
+                Err(error) => tracing::warn!(%error, "the catalog's rewriting is given up"),
             }
         }
-        batch.insert(CHECKPOINT_KEY, &closing.end.to_be_bytes());
-        self.db.apply_batch(batch)?;
-        self.memory
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .closing
-            .pop_front();
+        self.change().closing.pop_front();
         Ok(true)
     }
 
-    /// Returns a session's blocks, oldest first, as far as they lie below `as_of`.
-    pub(crate) fn blocks(&self, session: Uuid, as_of: Offset) -> Result<Vec<Block>, SearchError> {
+    /// Writes everything but the events at `gone` to a database of its own, exchanges it for the one in use, and
+    /// removes that. Reads and writes go on meanwhile. Fails without a change when `stop` says so.
+    pub(crate) fn rewrite_without(
+        &self,
+        gone: &OffsetRanges,
+        stop: &dyn Fn() -> bool,
+    ) -> Result<(), IndexError> {
+        let (old, next, written) = {
+            let mut writing = self.writing();
+            self.forget(gone);
+            let old = self.store();
+            let written = old.checkpoint()?;
+            let generation = old.generation.wrapping_add(1);
+            let next = Arc::new(Store::create(&self.folder, generation)?);
+            // What is written from here on goes to both.
+            writing.next = Some(next.clone());
+            (old, next, written)
+        };
+        let outcome = copy(&old, &next, written, gone, stop).and_then(|()| self.exchange(&next));
+        if let Err(error) = outcome {
+            self.writing().next = None;
+            discard(next)?;
+            return Err(error);
+        }
+        drop(next);
+        discard(old)
+    }
+
+    fn exchange(&self, next: &Arc<Store>) -> Result<(), IndexError> {
+        let mut writing = self.writing();
+        if writing.next.is_none() {
+            return Err(IndexError::Catalog(
+                "its new generation could not be written".to_owned(),
+            ));
+        }
+        let checkpoint = self.store().checkpoint()?;
+        Writer::new(next).finish(Some(checkpoint))?;
+        next.sync()?;
+        next.make_current(&self.folder)?;
+        *self.store.write().unwrap_or_else(PoisonError::into_inner) = next.clone();
+        writing.next = None;
+        Ok(())
+    }
+
+    /// Drops events from memory. To be called by whoever holds the right to write.
+    fn forget(&self, gone: &OffsetRanges) {
+        let mut memory = self.change();
+        for tail in &mut memory.closing {
+            if gone.touches(&(tail.base..tail.end)) {
+                Arc::make_mut(tail).forget(gone);
+            }
+        }
+        if gone.touches(&(memory.tail.base..memory.tail.end)) {
+            memory.tail.forget(gone);
+        }
+    }
+
+    /// Returns a session's blocks, oldest first, as far as they lie below `as_of`, without what is hidden; none of them
+    /// is empty.
+    pub(crate) fn blocks(
+        &self,
+        session: Uuid,
+        as_of: Offset,
+        hidden: &Hidden,
+    ) -> Result<Vec<Block>, SearchError> {
         let (newest, below) = {
             let memory = self.read();
             let tails = || {
@@ -154,25 +229,22 @@ impl Catalog {
                 .filter_map(|tail| tail.sessions.get(&session))
                 .cloned()
                 .collect();
-            // What is in memory counts, even if it has reached sled by now.
+            // What is in memory counts, even if it has reached the database by now.
             let below = tails().next().map_or(0, |oldest| oldest.base);
             (blocks, below)
         };
         let mut blocks = Vec::new();
-        for pair in self.db.range(key(session, 0)..key(session, below)) {
-            let (_, value) = pair?;
-            blocks.push(Block::decode(&value).ok_or_else(unreadable)?);
+        for block in self.store().blocks(session, below) {
+            blocks.push(block?);
         }
         blocks.extend(newest);
-        blocks.retain(|block| {
-            block
-                .entries
-                .first()
-                .is_some_and(|entry| entry.offset < as_of)
-        });
-        if let Some(last) = blocks.last_mut() {
-            last.entries.retain(|entry| entry.offset < as_of);
+        let unhidden = hidden.is_empty();
+        for block in &mut blocks {
+            block.entries.retain(|entry| {
+                entry.offset < as_of && (unhidden || !hidden.contains(entry.offset))
+            });
         }
+        blocks.retain(|block| !block.entries.is_empty());
         Ok(blocks)
     }
 
@@ -181,8 +253,9 @@ impl Catalog {
         &self,
         session: Uuid,
         as_of: Offset,
+        hidden: &Hidden,
     ) -> Result<Option<SessionSummary>, SearchError> {
-        let blocks = self.blocks(session, as_of)?;
+        let blocks = self.blocks(session, as_of, hidden)?;
         let Some(application) = blocks.first().map(|block| block.application) else {
             return Ok(None);
         };
@@ -201,7 +274,7 @@ impl Catalog {
         }))
     }
 
-    /// Returns the largest session id at or below `most` (below it, if `exclusive`), and its owner.
+    /// Returns the largest session id at or below `most` (below it, if `exclusive`); nothing may be left to see of it.
     pub(crate) fn session_at_or_below(
         &self,
         most: Uuid,
@@ -220,65 +293,63 @@ impl Catalog {
             let closing = memory.closing.iter().map(|tail| largest(&tail.sessions));
             closing.max().flatten().max(largest(&memory.tail.sessions))
         };
-        let end = if exclusive {
-            key(most, 0)
-        } else {
-            key(most, Offset::MAX)
-        };
-        let stored = self
-            .db
-            .range([SESSION_PREFIX].as_slice()..end.as_slice())
-            .next_back()
-            .transpose()?;
-        let stored = stored.and_then(|(key, _)| Uuid::from_slice(key.get(1..17)?).ok());
+        let stored = self.store().session_at_or_below(most, exclusive)?;
         Ok(in_memory.max(stored))
     }
 
     /// Syncs everything written.
     pub(crate) fn sync(&self) -> Result<(), IndexError> {
-        // sled's flush is no fsync on Linux, so its files are synced from outside.
-        self.db.flush()?;
-        sync_files(&self.folder)?;
-        let blobs = self.folder.join("blobs");
-        if blobs.is_dir() {
-            sync_files(&blobs)
-        } else {
-            Ok(())
+        self.store().sync()
+    }
+}
+
+/// Copies the blocks of segments below `written`, without the events at `gone`.
+fn copy(
+    old: &Store,
+    next: &Store,
+    written: Offset,
+    gone: &OffsetRanges,
+    stop: &dyn Fn() -> bool,
+) -> Result<(), IndexError> {
+    let mut writer = Writer::new(next);
+    for block in old.all() {
+        let (session, base, mut block) = block?;
+        if stop() {
+            return Err(IndexError::Catalog(
+                "stopped while it was rewritten".to_owned(),
+            ));
+        }
+        block.entries.retain(|entry| !gone.contains(entry.offset));
+        if base < written && !block.entries.is_empty() {
+            writer.push(session, base, &block)?;
         }
     }
+    writer.finish(None)
 }
 
-fn unreadable() -> SearchError {
-    SearchError::Index(
-        "a posting block of the catalog cannot be read; remove the index folder and restart"
-            .to_owned(),
-    )
-}
-
-fn try_open(folder: &Path) -> Result<sled::Db, String> {
-    let config = sled::Config::new()
-        .path(folder)
-        .cache_capacity(CACHE_BYTES)
-        .flush_every_ms(None);
-    // sled 0.34 panics on some damage that it should report.
-    match std::panic::catch_unwind(AssertUnwindSafe(|| config.open())) {
-        Ok(opened) => opened.map_err(|error| error.to_string()),
-        Err(_) => Err("sled panicked while opening it".to_owned()),
+/// Removes a generation once nobody reads it any more.
+fn discard(mut store: Arc<Store>) -> Result<(), IndexError> {
+    let began = Instant::now();
+    loop {
+        store = match Arc::try_unwrap(store) {
+            Ok(store) => return store.remove(),
+            Err(store) => store,
+        };
+        if began.elapsed() > READERS_PATIENCE {
+            return Err(IndexError::Catalog(
+                "a generation that counts no more is still being read; it goes at the next start"
+                    .to_owned(),
+            ));
+        }
+        std::thread::sleep(Duration::from_millis(10));
     }
-}
-
-fn key(session: Uuid, base: Offset) -> Vec<u8> {
-    let mut key = Vec::with_capacity(25);
-    key.push(SESSION_PREFIX);
-    key.extend_from_slice(session.as_bytes());
-    key.extend_from_slice(&base.to_be_bytes());
-    key
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::catalog::store::BATCH_BLOCKS;
 
     fn event(session: u128, timestamp: i64, offset: Offset) -> (Uuid, ApplicationId, Entry) {
         (
@@ -289,7 +360,9 @@ mod tests {
     }
 
     fn offsets(catalog: &Catalog, session: u128, as_of: Offset) -> Vec<Offset> {
-        let blocks = catalog.blocks(Uuid::from_u128(session), as_of).unwrap();
+        let blocks = catalog
+            .blocks(Uuid::from_u128(session), as_of, &Hidden::nothing())
+            .unwrap();
         blocks
             .iter()
             .flat_map(|block| &block.entries)
@@ -309,9 +382,17 @@ mod tests {
             assert_eq!(offsets(catalog, 1, 4), [0, 3]);
             assert_eq!(offsets(catalog, 1, 1), [0]);
             assert!(offsets(catalog, 1, 0).is_empty());
-            let session = catalog.session(Uuid::from_u128(1), 100).unwrap().unwrap();
+            let session = catalog
+                .session(Uuid::from_u128(1), 100, &Hidden::nothing())
+                .unwrap()
+                .unwrap();
             assert_eq!((session.first, session.last, session.count), (-7, 50, 3));
-            assert!(catalog.session(Uuid::from_u128(9), 100).unwrap().is_none());
+            assert!(
+                catalog
+                    .session(Uuid::from_u128(9), 100, &Hidden::nothing())
+                    .unwrap()
+                    .is_none()
+            );
         };
         check(&catalog);
         assert!(catalog.write_closed().unwrap());
@@ -376,8 +457,11 @@ mod tests {
             application: ApplicationId(3),
             entries: vec![event(1, 60, 2).2],
         };
-        let torn = key(Uuid::from_u128(1), 2);
-        catalog.db.insert(torn, block.encode()).unwrap();
+        let store = catalog.store();
+        let mut writer = Writer::new(&store);
+        writer.push(Uuid::from_u128(1), 2, &block).unwrap();
+        writer.finish(None).unwrap();
+        drop(store);
         drop(catalog);
         let catalog = Catalog::open(folder.path()).unwrap();
         assert_eq!(catalog.end(), 2);
@@ -403,5 +487,71 @@ mod tests {
             next = catalog.session_at_or_below(session, true).unwrap();
         }
         assert_eq!(walked, [5, 3, 2]);
+    }
+
+    #[test]
+    fn a_rewritten_catalog_is_the_same_without_what_is_gone_and_takes_the_old_ones_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let catalog = Catalog::open(folder.path()).unwrap();
+        catalog.apply(&[event(1, 0, 0), event(2, 0, 1), event(1, 0, 2)], 3);
+        catalog.close_segment(3);
+        catalog.write_closed().unwrap();
+        catalog.apply(&[event(2, 0, 3), event(1, 0, 4)], 5);
+        catalog.close_segment(5);
+        catalog.apply(&[event(3, 0, 5)], 6);
+        let gone: OffsetRanges = [0..1, 1..2, 3..4].into_iter().collect();
+        // Hidden first, and then really gone.
+        let hidden = Hidden::of(gone.iter());
+        let seen = |catalog: &Catalog, hidden: &Hidden| -> Vec<usize> {
+            (1..=3)
+                .map(|id| catalog.session(Uuid::from_u128(id), 100, hidden).unwrap())
+                .map(|session| session.map_or(0, |session| session.count as usize))
+                .collect()
+        };
+        assert_eq!(seen(&catalog, &Hidden::nothing()), [3, 2, 1]);
+        assert_eq!(seen(&catalog, &hidden), [2, 0, 1]);
+        assert!(catalog.rewrite_without(&gone, &|| true).is_err());
+        assert_eq!(offsets(&catalog, 1, 100), [0, 2, 4]);
+        catalog.rewrite_without(&gone, &|| false).unwrap();
+        let check = |catalog: &Catalog| {
+            assert_eq!(seen(catalog, &Hidden::nothing()), [2, 0, 1]);
+            assert_eq!(offsets(catalog, 1, 100), [2, 4]);
+        };
+        check(&catalog);
+        assert!(catalog.write_closed().unwrap());
+        check(&catalog);
+        drop(catalog);
+        assert!(!folder.path().join("catalog").exists());
+        let catalog = Catalog::open(folder.path()).unwrap();
+        assert_eq!(catalog.end(), 5);
+        catalog.apply(&[event(3, 0, 5)], 6);
+        check(&catalog);
+    }
+
+    #[test]
+    fn what_closes_while_the_catalog_is_rewritten_is_in_both() {
+        let folder = tempfile::tempdir().unwrap();
+        let catalog = Catalog::open(folder.path()).unwrap();
+        catalog.apply(&[event(1, 0, 0), event(2, 0, 1)], 2);
+        catalog.close_segment(2);
+        catalog.write_closed().unwrap();
+        let closed = std::cell::Cell::new(false);
+        let meanwhile = || {
+            if !closed.replace(true) {
+                catalog.apply(&[event(1, 0, 2)], 3);
+                catalog.close_segment(3);
+                assert!(catalog.write_closed().unwrap());
+                assert_eq!(offsets(&catalog, 1, 100), [0, 2]);
+            }
+            false
+        };
+        let gone: OffsetRanges = [1..2].into_iter().collect();
+        catalog.rewrite_without(&gone, &meanwhile).unwrap();
+        assert_eq!(offsets(&catalog, 1, 100), [0, 2]);
+        assert!(offsets(&catalog, 2, 100).is_empty());
+        drop(catalog);
+        let catalog = Catalog::open(folder.path()).unwrap();
+        assert_eq!(catalog.end(), 3);
+        assert_eq!(offsets(&catalog, 1, 100), [0, 2]);
     }
 }

@@ -115,6 +115,12 @@ impl From<tantivy::TantivyError> for SearchError {
     }
 }
 
+impl From<IndexError> for SearchError {
+    fn from(error: IndexError) -> Self {
+        Self::Index(error.to_string())
+    }
+}
+
 impl From<sled::Error> for SearchError {
     fn from(error: sled::Error) -> Self {
         Self::Index(error.to_string())

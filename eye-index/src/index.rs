@@ -1,6 +1,7 @@
 //! The indexes of a store: opened beside its log, grown by a thread of their own, asked by many.
 
-use std::path::{Path, PathBuf};
+use std::ops::Range;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -12,17 +13,24 @@ use crate::catalog::Catalog;
 use crate::checkpoint::{Checkpoint, Trust};
 use crate::closing::{self, CloseQueue};
 use crate::error::{IndexError, SearchError};
+use crate::hidden::{Erased, Hidden};
 use crate::indexer::Indexer;
 use crate::page::{Hit, Order, Place, SearchAnswer, SearchRequest, SessionSummary};
+use crate::priority::lower_priority;
 use crate::progress::Needs;
+use crate::purge::Purged;
 use crate::sealing::SealQueue;
 use crate::search::matches::{Subject, clause_holds};
+use crate::search::part::Part;
 use crate::search::query::{Clause, Field, Kind, Span, Test};
 use crate::search::shards::Shards;
 use crate::search::{Fields, LogCheck, collect, collect_all, count, plan};
 
 /// Up to so many matches, a list by session is made by sorting them; beyond, by walking the sessions.
 const SORTED_MAX: usize = 100_000;
+
+/// How far purging stands back.
+const PURGE_NICE: i32 = 10;
 
 /// Settings of the indexes.
 #[derive(Debug, Clone)]
@@ -55,6 +63,9 @@ struct Inner {
     shards: Arc<Shards>,
     indexer: Arc<Indexer>,
     checkpoint: Checkpoint,
+    erased: Erased,
+    /// Held while something is purged.
+    purging: Mutex<()>,
     /// They say whether they left everything synced. Each gets its work from the one before.
     threads: Mutex<Option<[JoinHandle<bool>; 3]>>,
 }
@@ -91,27 +102,27 @@ impl Index {
     /// goes on after this returns.
     pub fn open(folder: &Path, log: &Log, config: IndexConfig) -> Result<Self, IndexError> {
         let reader = log.reader();
-        let paths = Paths::of(folder);
+        let shards = folder.join("shards");
         std::fs::create_dir_all(folder).map_err(IndexError::io("making", folder))?;
         let (checkpoint, trust) = Checkpoint::open(folder, log.store_id())?;
         if trust == Trust::Nothing {
-            remove(&paths.shards)?;
+            remove(&shards)?;
         }
         if trust != Trust::Everything {
-            remove(&paths.catalog)?;
+            Catalog::remove(folder)?;
         }
-        let mut catalog = Catalog::open(&paths.catalog)?;
+        let mut catalog = Catalog::open(folder)?;
         let bases = reader.segment_bases();
         if !bases.contains(&catalog.end()) {
             // Its checkpoint is the beginning of a segment, or it is not this log's catalog.
             drop(catalog);
-            remove(&paths.catalog)?;
-            catalog = Catalog::open(&paths.catalog)?;
+            Catalog::remove(folder)?;
+            catalog = Catalog::open(folder)?;
         }
         let ends = bases.iter().copied().skip(1).chain([reader.durable_end()]);
         let ends: Vec<(Offset, Offset)> = bases.iter().copied().zip(ends).collect();
         let shards = Shards::open(
-            &paths.shards,
+            &shards,
             Arc::new(Fields::new()),
             &ends,
             trust == Trust::Everything,
@@ -134,6 +145,8 @@ impl Index {
             shards,
             indexer: Arc::new(indexer),
             checkpoint,
+            erased: Erased::default(),
+            purging: Mutex::default(),
             threads: Mutex::default(),
         };
         let threads = inner
@@ -168,13 +181,18 @@ impl Index {
     pub fn status(&self) -> IndexStatus {
         let parts = self.inner.shards.parts();
         let progress = &self.inner.indexer.progress;
+        let hidden = self.hidden().ranges();
+        let found = |part: &Part| {
+            let gone: u32 = hidden.iter().map(|range| part.docs_within(&range)).sum();
+            u64::from(part.docs().saturating_sub(gone))
+        };
         IndexStatus {
             indexed_through: progress.through(Needs::Both),
             search_through: progress.through(Needs::Search),
             catalog_through: progress.through(Needs::Catalog),
             sealing: progress.sealing(),
             parts: parts.len(),
-            events: parts.iter().map(|part| u64::from(part.docs())).sum(),
+            events: parts.iter().map(|part| found(part)).sum(),
             trouble: progress.trouble(),
         }
     }
@@ -186,7 +204,7 @@ impl Index {
         }
         let (check, parts) = (self.check(request), self.inner.shards.parts());
         let fields = self.inner.shards.fields();
-        let plan = plan(request, fields, &check)?;
+        let plan = plan(request, fields, &check, &self.hidden())?;
         collect(&parts, &plan, fields, request, &check)
     }
 
@@ -194,7 +212,7 @@ impl Index {
     pub fn count(&self, request: &SearchRequest) -> Result<u64, SearchError> {
         let (check, parts) = (self.check(request), self.inner.shards.parts());
         let fields = self.inner.shards.fields();
-        let plan = plan(request, fields, &check)?;
+        let plan = plan(request, fields, &check, &self.hidden())?;
         count(&parts, &plan, fields, request, &check)
     }
 
@@ -210,7 +228,7 @@ impl Index {
     fn search_by_session(&self, request: &SearchRequest) -> Result<SearchAnswer, SearchError> {
         let (check, parts) = (self.check(request), self.inner.shards.parts());
         let fields = self.inner.shards.fields();
-        let plan = plan(request, fields, &check)?;
+        let plan = plan(request, fields, &check, &self.hidden())?;
         let found = collect_all(&parts, &plan, fields, request, &check, SORTED_MAX)?;
         let Some(mut hits) = found else {
             return self.walk_sessions(request, &check);
@@ -230,7 +248,7 @@ impl Index {
         request: &SearchRequest,
         check: &LogCheck,
     ) -> Result<SearchAnswer, SearchError> {
-        let catalog = &self.inner.catalog;
+        let (catalog, hidden) = (&self.inner.catalog, self.hidden());
         let mut hits = Vec::new();
         let resumed = request.after.and_then(|place| place.session);
         // One session alone needs no walk.
@@ -239,7 +257,7 @@ impl Index {
         let mut looker = check.looker();
         while let Some(session) = next {
             check.verdict()?;
-            let blocks = catalog.blocks(session, request.as_of)?;
+            let blocks = catalog.blocks(session, request.as_of, &hidden)?;
             let owned = |block: &crate::catalog::Block| {
                 request
                     .application
@@ -289,12 +307,12 @@ impl Index {
         session: Uuid,
         as_of: Offset,
     ) -> Result<Option<SessionSummary>, SearchError> {
-        self.inner.catalog.session(session, as_of)
+        self.inner.catalog.session(session, as_of, &self.hidden())
     }
 
     /// Returns a session's events by timestamp, then offset. Blocks.
     pub fn session_events(&self, session: Uuid, as_of: Offset) -> Result<Vec<Hit>, SearchError> {
-        let blocks = self.inner.catalog.blocks(session, as_of)?;
+        let blocks = self.inner.catalog.blocks(session, as_of, &self.hidden())?;
         let entries = blocks.iter().flat_map(|block| &block.entries);
         let mut hits: Vec<Hit> = entries
             .map(|entry| Place {
@@ -339,6 +357,38 @@ impl Index {
             .collect();
         offsets.sort_unstable_by(|a, b| b.cmp(a));
         Ok(offsets)
+    }
+
+    /// Hides the events at `ranges` from every read that begins from now on, beside those that the log hides. Replaces
+    /// what was set before; kept in memory only.
+    pub fn set_erased(&self, ranges: Vec<Range<Offset>>) {
+        self.inner.erased.set(ranges.into_iter().collect());
+    }
+
+    fn hidden(&self) -> Hidden {
+        Hidden::now(&self.inner.reader, &self.inner.erased)
+    }
+
+    /// Makes anew, from the log, whatever of the indexes knows of events at `ranges`, so that no byte of them is left
+    /// in any file. To be called once the log has let go of them, and again if it fails: nothing else remembers what
+    /// was left. They are to stay hidden until this returns. Reads and indexing go on meanwhile. Blocks for as long as
+    /// that takes; what is made is synced.
+    pub fn purge(&self, ranges: Vec<Range<Offset>>) -> Result<Purged, IndexError> {
+        let _alone = self
+            .inner
+            .purging
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let (indexer, gone) = (&self.inner.indexer, ranges.into_iter().collect());
+        // A thread of its own, since a thread that has stood back cannot come forward again.
+        let worked = std::thread::scope(|scope| {
+            let work = scope.spawn(|| {
+                lower_priority(PURGE_NICE);
+                indexer.purge(&gone)
+            });
+            work.join()
+        });
+        worked.unwrap_or_else(|_| Err(IndexError::Shard("purging panicked".to_owned())))
     }
 
     /// Stops indexing and syncs everything. Closing twice is harmless.
@@ -398,6 +448,8 @@ impl Inner {
         let closed = closer.join().unwrap_or(false);
         self.indexer.to_seal.close();
         let sealed = sealer.join().unwrap_or(false);
+        // It was told to stop, too.
+        let _purged = self.purging.lock().unwrap_or_else(PoisonError::into_inner);
         if !(indexed && closed && sealed) {
             tracing::warn!(
                 "not everything in the index could be synced; it is checked at the next start"
@@ -417,20 +469,6 @@ impl Inner {
 impl Drop for Inner {
     fn drop(&mut self) {
         self.close();
-    }
-}
-
-struct Paths {
-    catalog: PathBuf,
-    shards: PathBuf,
-}
-
-impl Paths {
-    fn of(folder: &Path) -> Self {
-        Self {
-            catalog: folder.join("catalog"),
-            shards: folder.join("shards"),
-        }
     }
 }
 

@@ -7,11 +7,13 @@ pub mod catalog;
 mod checkpoint;
 mod closing;
 mod error;
+mod hidden;
 mod index;
 mod indexer;
 mod page;
 mod priority;
 mod progress;
+mod purge;
 mod sealing;
 pub mod search;
 
@@ -19,3 +21,4 @@ pub use error::{IndexError, SearchError};
 pub use index::{Index, IndexConfig, IndexStatus};
 pub use page::{Hit, Order, Place, SearchAnswer, SearchRequest, SessionSummary};
 pub use progress::Needs;
+pub use purge::Purged;

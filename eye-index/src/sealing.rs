@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
-use eye_log::Reader;
+use eye_log::{Offset, Reader};
 
 use crate::error::IndexError;
 use crate::priority::{IDLE_POLICY, lower_priority};
@@ -39,6 +39,17 @@ impl SealQueue {
             .writers
             .push_back(writer);
         self.changed.notify_all();
+    }
+
+    /// Takes back the writer of the shard at `base`, if it waits; it holds nothing that is not committed.
+    pub(crate) fn withdraw(&self, base: Offset, progress: &Progress) -> Option<ShardWriter> {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = waiting
+            .writers
+            .iter()
+            .position(|writer| writer.shard().base == base)?;
+        progress.sealing_ends();
+        waiting.writers.remove(place)
     }
 
     /// Lets the sealing thread end.

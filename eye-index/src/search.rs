@@ -10,7 +10,7 @@ mod flatten;
 mod log_check;
 pub(crate) mod matches;
 pub mod parse;
-mod part;
+pub(crate) mod part;
 mod plan;
 pub mod query;
 mod room;

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use eye_log::{ApplicationId, Offset};
+use eye_log::{ApplicationId, Offset, OffsetRanges};
 use uuid::Uuid;
 
 use super::{Block, Entry};
 
 /// The blocks of the segment that begins at `base`, as far as `end`.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Tail {
     pub(super) base: Offset,
     pub(super) end: Offset,
@@ -30,5 +30,13 @@ impl Tail {
             entries: Vec::new(),
         });
         block.entries.push(entry);
+    }
+
+    /// Drops events.
+    pub(super) fn forget(&mut self, gone: &OffsetRanges) {
+        self.sessions.retain(|_, block| {
+            block.entries.retain(|entry| !gone.contains(entry.offset));
+            !block.entries.is_empty()
+        });
     }
 }

@@ -32,7 +32,7 @@ impl BareTantivy {
             .filter_map(|name| fields.schema.get_field(name).ok())
             .collect();
         let flattener = Flattener::new(fields.clone()).without(without);
-        let writer = Shard::open(folder, 0, &fields, false)?.writer()?;
+        let writer = Shard::open(folder, (0, 0), &fields, false)?.writer()?;
         let writer = writer.expect("a new shard has no other writer");
         Ok(Self {
             writer,

@@ -82,6 +82,23 @@ impl Part {
         self.offsets.get_val(doc)
     }
 
+    /// Returns how many documents lie within a range of offsets.
+    pub(crate) fn docs_within(&self, range: &Range<Offset>) -> u32 {
+        let first_from = |offset: Offset| {
+            let (mut low, mut high) = (0, self.docs());
+            while low < high {
+                let middle = low + (high - low) / 2;
+                if self.offset(middle) < offset {
+                    low = middle + 1;
+                } else {
+                    high = middle;
+                }
+            }
+            low
+        };
+        first_from(range.end).saturating_sub(first_from(range.start))
+    }
+
     pub(crate) fn timestamp(&self, doc: DocId) -> i64 {
         self.timestamps.get_val(doc)
     }

@@ -20,6 +20,7 @@ use super::matches::{clause_holds, label_holds, whole_regex};
 use super::query::{Clause, Field, Kind, Part, Pattern, PatternOn, Scalar, Test, Value, WordTest};
 use super::schema::Fields;
 use crate::error::SearchError;
+use crate::hidden::Hidden;
 use crate::page::SearchRequest;
 
 /// How a question is answered: the documents that all of `leads` find and all of `filters` let pass.
@@ -78,6 +79,7 @@ pub(crate) fn plan(
     request: &SearchRequest,
     fields: &Fields,
     check: &LogCheck,
+    hidden: &Hidden,
 ) -> Result<Plan, SearchError> {
     let planner = Planner { fields, check };
     let mut all = planner.clause(&request.query)?;
@@ -104,6 +106,9 @@ pub(crate) fn plan(
                 end: request.to,
             },
         ));
+    }
+    if !hidden.is_empty() {
+        all.and(Plan::filtered(None, Unhidden(hidden.clone())));
     }
     all.and(Plan::lead(DocsQuery(OffsetDocs {
         start: 0,
@@ -384,6 +389,26 @@ impl Filter for TimeFilter {
             return Ok(Box::new(|_| true));
         }
         Ok(Box::new(move |doc: DocId| inside(times.get_val(doc))))
+    }
+}
+
+/// Lets documents pass that are not hidden.
+#[derive(Debug)]
+struct Unhidden(Hidden);
+
+impl Filter for Unhidden {
+    fn open(&self, reader: &SegmentReader) -> tantivy::Result<Passes> {
+        let offsets = reader
+            .fast_fields()
+            .column_first_or_default::<u64>("offset")?;
+        let all = offsets.min_value()..offsets.max_value().saturating_add(1);
+        if !self.0.touches(&all) {
+            return Ok(Box::new(|_| true));
+        }
+        let hidden = self.0.clone();
+        Ok(Box::new(move |doc: DocId| {
+            !hidden.contains(offsets.get_val(doc))
+        }))
     }
 }
 

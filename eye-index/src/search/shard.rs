@@ -39,6 +39,8 @@ struct Payload {
 #[derive(Debug, Clone)]
 pub(crate) struct Shard {
     pub(crate) base: Offset,
+    /// How often it was made anew to be rid of something.
+    pub(crate) generation: u32,
     folder: PathBuf,
     index: Index,
     fields: Arc<Fields>,
@@ -57,18 +59,18 @@ pub(crate) struct View {
 }
 
 impl Shard {
-    /// Opens or begins the shard of the segment at `base`, within `shards`. `trusted` says whether what was not
-    /// synced can be used. What cannot be used is removed and begun anew.
+    /// Opens or begins a generation of the shard of the segment at `base`, within `shards`. `trusted` says whether what
+    /// was not synced can be used. What cannot be used is removed and begun anew.
     pub(crate) fn open(
         shards: &Path,
-        base: Offset,
+        (base, generation): (Offset, u32),
         fields: &Arc<Fields>,
         trusted: bool,
     ) -> Result<Self, IndexError> {
-        let folder = Self::folder_of(shards, base);
+        let folder = Self::folder_of(shards, base, generation);
         if folder.is_dir() {
             if trusted || folder.join(SEALED_FILE).is_file() {
-                match Self::open_existing(&folder, base, fields) {
+                match Self::open_existing(&folder, (base, generation), fields) {
                     Ok(shard) => return Ok(shard),
                     // What the system refuses now may be sound, and is tried again.
                     Err(error @ IndexError::Io { .. }) => return Err(error),
@@ -87,26 +89,31 @@ impl Shard {
             ..IndexSettings::default()
         };
         let index = Index::create(directory, fields.schema.clone(), settings)?;
-        Ok(Self::of(
-            folder,
-            base,
-            fields,
-            index,
-            View {
-                end: base,
-                parts: Vec::new(),
-            },
-        ))
+        Ok(Self::of(folder, (base, generation), fields, index))
     }
 
-    /// Returns where the shard of the segment at `base` lies.
-    pub(crate) fn folder_of(shards: &Path, base: Offset) -> PathBuf {
-        shards.join(format!("{base:020}"))
+    /// Returns where a generation of the shard of the segment at `base` lies.
+    pub(crate) fn folder_of(shards: &Path, base: Offset, generation: u32) -> PathBuf {
+        shards.join(match generation {
+            0 => format!("{base:020}"),
+            generation => format!("{base:020}-{generation}"),
+        })
+    }
+
+    /// Reads the name of a shard's folder: base and generation.
+    pub(crate) fn of_name(name: &str) -> Option<(Offset, u32)> {
+        let (base, generation) = name.split_once('-').unwrap_or((name, "0"));
+        Some((base.parse().ok()?, generation.parse().ok()?))
+    }
+
+    /// Says whether the shard in `folder` was synced and is complete.
+    pub(crate) fn is_sealed_in(folder: &Path) -> bool {
+        folder.join(SEALED_FILE).is_file()
     }
 
     fn open_existing(
         folder: &Path,
-        base: Offset,
+        place: (Offset, u32),
         fields: &Arc<Fields>,
     ) -> Result<Self, IndexError> {
         let directory = PageCacheDirectory::open(folder)
@@ -115,26 +122,27 @@ impl Shard {
         if index.schema() != fields.schema {
             return Err(IndexError::Shard("its fields are other ones".to_owned()));
         }
-        let shard = Self::of(
-            folder.to_owned(),
-            base,
-            fields,
-            index,
-            View {
-                end: base,
-                parts: Vec::new(),
-            },
-        );
+        let shard = Self::of(folder.to_owned(), place, fields, index);
         shard.refresh()?;
         Ok(shard)
     }
 
-    fn of(folder: PathBuf, base: Offset, fields: &Arc<Fields>, index: Index, view: View) -> Self {
+    fn of(
+        folder: PathBuf,
+        (base, generation): (Offset, u32),
+        fields: &Arc<Fields>,
+        index: Index,
+    ) -> Self {
         index
             .tokenizers()
             .register(WORDS_TOKENIZER, WordsTokenizer::default());
+        let view = View {
+            end: base,
+            parts: Vec::new(),
+        };
         Self {
             base,
+            generation,
             folder,
             index,
             fields: fields.clone(),
@@ -153,7 +161,17 @@ impl Shard {
 
     /// Says whether the shard was synced and is complete.
     pub(crate) fn is_sealed(&self) -> bool {
-        self.folder.join(SEALED_FILE).is_file()
+        Self::is_sealed_in(&self.folder)
+    }
+
+    /// Removes the shard's files. Whoever reads them goes on.
+    pub(crate) fn remove(&self) -> Result<(), IndexError> {
+        std::fs::remove_dir_all(&self.folder).map_err(IndexError::io("removing", &self.folder))
+    }
+
+    /// Takes the right to write; `None` while somebody else has it.
+    pub(crate) fn take(&self) -> Option<Taken> {
+        Taken::of(&self.taken)
     }
 
     /// Takes in the last commit: search segments that are known stay open.
@@ -197,7 +215,7 @@ impl Shard {
 
     /// Starts writing behind what the shard holds; `None` while it has another writer.
     pub(crate) fn writer(&self) -> Result<Option<ShardWriter>, IndexError> {
-        let Some(taken) = Taken::of(&self.taken) else {
+        let Some(taken) = self.take() else {
             return Ok(None);
         };
         let writer = self.tantivy_writer(WRITER_BYTES)?;
@@ -237,7 +255,8 @@ impl Shard {
 }
 
 /// The right to write a shard.
-struct Taken(Arc<AtomicBool>);
+#[derive(Debug)]
+pub(crate) struct Taken(Arc<AtomicBool>);
 
 impl Taken {
     fn of(taken: &Arc<AtomicBool>) -> Option<Self> {

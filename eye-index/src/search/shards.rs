@@ -1,5 +1,6 @@
 //! All shards of a store, one per log segment.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -28,27 +29,29 @@ impl Shards {
         trusted: bool,
     ) -> Result<Self, IndexError> {
         std::fs::create_dir_all(folder).map_err(IndexError::io("making", folder))?;
-        let mut there = Vec::new();
+        let mut there: BTreeMap<Offset, Vec<u32>> = BTreeMap::new();
         for entry in std::fs::read_dir(folder).map_err(IndexError::io("listing", folder))? {
             let entry = entry.map_err(IndexError::io("listing", folder))?;
-            let base = entry
-                .file_name()
-                .to_str()
-                .and_then(|name| name.parse::<Offset>().ok());
-            match base.filter(|base| segments.iter().any(|(segment, _)| segment == base)) {
-                Some(base) => there.push(base),
-                None if entry.path().is_dir() => {
-                    std::fs::remove_dir_all(entry.path())
-                        .map_err(IndexError::io("removing", &entry.path()))?;
-                }
+            let place = entry.file_name().to_str().and_then(Shard::of_name);
+            match place.filter(|(base, _)| segments.iter().any(|(segment, _)| segment == base)) {
+                Some((base, generation)) => there.entry(base).or_default().push(generation),
+                None if entry.path().is_dir() => remove(&entry.path())?,
                 // A file is none of ours.
                 None => {}
             }
         }
-        there.sort_unstable();
         let mut shards = Vec::new();
-        for base in there {
-            let shard = Shard::open(folder, base, &fields, trusted)?;
+        for (base, mut generations) in there {
+            // A new generation is sealed before it counts, and the old one goes then.
+            generations.sort_unstable();
+            let sealed = generations.iter().rev().find(|generation| {
+                Shard::is_sealed_in(&Shard::folder_of(folder, base, **generation))
+            });
+            let generation = sealed.or(generations.first()).copied().unwrap_or(0);
+            for other in generations.iter().filter(|other| **other != generation) {
+                remove(&Shard::folder_of(folder, base, *other))?;
+            }
+            let shard = Shard::open(folder, (base, generation), &fields, trusted)?;
             let end = shard.view().end;
             if segments
                 .iter()
@@ -61,10 +64,8 @@ impl Shards {
                     end,
                     "a search shard knows of more than the log holds; it is built again"
                 );
-                drop(shard);
-                let stale = Shard::folder_of(folder, base);
-                std::fs::remove_dir_all(&stale).map_err(IndexError::io("removing", &stale))?;
-                shards.push(Shard::open(folder, base, &fields, false)?);
+                shard.remove()?;
+                shards.push(Shard::open(folder, (base, generation), &fields, false)?);
             }
         }
         Ok(Self {
@@ -85,7 +86,7 @@ impl Shards {
         match shards.binary_search_by_key(&base, |shard| shard.base) {
             Ok(place) => Ok(shards[place].clone()),
             Err(place) => {
-                let shard = Shard::open(&self.folder, base, &self.fields, true)?;
+                let shard = Shard::open(&self.folder, (base, 0), &self.fields, true)?;
                 shards.insert(place, shard.clone());
                 Ok(shard)
             }
@@ -97,10 +98,36 @@ impl Shards {
         let mut shards = self.shards.write().unwrap_or_else(PoisonError::into_inner);
         if let Ok(place) = shards.binary_search_by_key(&base, |shard| shard.base) {
             // Readers keep the old one until the new one is there.
-            let taken = shards[place].taken();
-            shards[place] = Shard::open(&self.folder, base, &self.fields, true)?.with_taken(taken);
+            let (generation, taken) = (shards[place].generation, shards[place].taken());
+            let opened = Shard::open(&self.folder, (base, generation), &self.fields, true)?;
+            shards[place] = opened.with_taken(taken);
         }
         Ok(())
+    }
+
+    /// Begins the generation after `shard`'s, beside it; nobody sees it yet.
+    pub(crate) fn begin_anew(&self, shard: &Shard) -> Result<Shard, IndexError> {
+        let place = (shard.base, shard.generation.wrapping_add(1));
+        let left = Shard::folder_of(&self.folder, place.0, place.1);
+        if left.is_dir() {
+            remove(&left)?;
+        }
+        Shard::open(&self.folder, place, &self.fields, false)
+    }
+
+    /// Puts a sealed shard in the place of the one before, whose files go; whoever reads those goes on.
+    pub(crate) fn exchange(&self, new: Shard) -> Result<(), IndexError> {
+        let old = {
+            let mut shards = self.shards.write().unwrap_or_else(PoisonError::into_inner);
+            match shards.binary_search_by_key(&new.base, |shard| shard.base) {
+                Ok(place) => Some(std::mem::replace(&mut shards[place], new)),
+                Err(place) => {
+                    shards.insert(place, new);
+                    None
+                }
+            }
+        };
+        old.map_or(Ok(()), |old| old.remove())
     }
 
     /// Returns one past the last offset below which everything can be searched, given where the log's segments begin.
@@ -127,4 +154,8 @@ impl Shards {
             .flat_map(|shard| shard.view().parts.clone())
             .collect()
     }
+}
+
+fn remove(folder: &Path) -> Result<(), IndexError> {
+    std::fs::remove_dir_all(folder).map_err(IndexError::io("removing", folder))
 }

@@ -1,0 +1,98 @@
+//! Makes anew what knows of events that are to leave no trace: shards from the log, the catalog from itself.
+//!
+//! What must stay true: the old ones answer until the new ones are whole and synced; then their files go. tantivy and
+//! sled both keep deleted values in their files, so nothing less would do.
+
+use std::time::Duration;
+
+use eye_log::{Offset, OffsetRanges};
+
+use crate::error::IndexError;
+use crate::indexer::Indexer;
+use crate::search::shard::Taken;
+
+/// How long to wait before looking again whether a shard is free.
+const LOOKING: Duration = Duration::from_millis(20);
+
+/// What a purge did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Purged {
+    /// How many shards were made anew.
+    pub shards: usize,
+    /// How many segments' shards were looked at in all.
+    pub segments: usize,
+}
+
+impl Indexer {
+    /// Makes every shard anew whose segment touches `gone`, and the catalog.
+    pub(crate) fn purge(&self, gone: &OffsetRanges) -> Result<Purged, IndexError> {
+        let mut purged = Purged::default();
+        if gone.is_empty() {
+            return Ok(purged);
+        }
+        let bases = self.reader.segment_bases();
+        let ends = bases.iter().copied().skip(1).map(Some).chain([None]);
+        for (base, end) in bases.iter().copied().zip(ends) {
+            purged.segments += 1;
+            if !gone.touches(&(base..end.unwrap_or(Offset::MAX))) {
+                continue;
+            }
+            let Some(end) = end else {
+                return Err(IndexError::Shard(format!(
+                    "the segment at {base} is still being written; what is in it cannot be purged"
+                )));
+            };
+            self.purge_shard(base, end)?;
+            purged.shards += 1;
+        }
+        self.catalog
+            .rewrite_without(gone, &|| self.progress.stopping())?;
+        Ok(purged)
+    }
+
+    fn purge_shard(&self, base: Offset, end: Offset) -> Result<(), IndexError> {
+        let taken = self.take_shard(base, end)?;
+        let old = self.shards.get(base)?;
+        let new = self.shards.begin_anew(&old)?;
+        let built = || {
+            let mut writer = new
+                .writer()?
+                .expect("nobody else knows of a generation that was just begun");
+            self.fill_shard(&mut writer, end)?;
+            writer.seal().map(drop)
+        };
+        if let Err(error) = built() {
+            // What is left of it goes at the next start if not now.
+            let _ = new.remove();
+            return Err(error);
+        }
+        self.shards.exchange(new)?;
+        // Whoever still holds the old shard never gets to write it.
+        std::mem::forget(taken);
+        self.publish_search();
+        Ok(())
+    }
+
+    /// Waits until the shard of a closed segment is complete and nobody writes it any more.
+    fn take_shard(&self, base: Offset, end: Offset) -> Result<Taken, IndexError> {
+        loop {
+            let shard = self.shards.get(base)?;
+            if shard.view().end >= end {
+                // The sealing thread may be long in coming to it, and what it would make is not wanted.
+                drop(self.to_seal.withdraw(base, &self.progress));
+                if let Some(taken) = shard.take() {
+                    return Ok(taken);
+                }
+            }
+            if self.progress.stopping() {
+                return Err(IndexError::Shard(
+                    "stopped while it was waited for".to_owned(),
+                ));
+            }
+            self.progress.pause(LOOKING);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
