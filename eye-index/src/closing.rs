@@ -108,36 +108,58 @@ impl CloseQueue {
         });
         let mut written = true;
         while let Some(Closed { base, end, writer }) = self.next() {
-            if let Some(writer) = writer {
-                written &= finish_shard(indexer, base, end, writer);
-            }
+            let (finished, writer) = match writer {
+                Some(writer) => finish_shard(indexer, base, end, writer),
+                None => (true, None),
+            };
+            written &= finished;
             written &= keep_trying(indexer, || indexer.catalog.write_closed().map(drop));
+            if let Some(writer) = writer {
+                match writer.rest() {
+                    Ok(resting) => indexer.to_seal.push(resting, &indexer.progress),
+                    Err(error) => {
+                        written = false;
+                        // The shard stays as its last commit has it, and is sealed after the next start.
+                        tracing::warn!(%error, "cannot end the writing of a search shard");
+                    }
+                }
+            }
         }
         written
     }
 }
 
-/// Commits what the writer of a closed segment's shard holds, and passes it on to be sealed.
-fn finish_shard(indexer: &Indexer, base: Offset, end: Offset, writer: ShardWriter) -> bool {
+/// Brings the shard of a closed segment to its end. Returns whether what it holds is written, and its writer, unless it
+/// is time to stop.
+pub(crate) fn finish_shard(
+    indexer: &Indexer,
+    base: Offset,
+    end: Offset,
+    writer: ShardWriter,
+) -> (bool, Option<ShardWriter>) {
     let mut held = Some(writer);
-    keep_trying(indexer, || {
+    let mut finished = None;
+    let written = keep_trying(indexer, || {
         let mut writer = match held.take() {
             Some(writer) => writer,
             None => {
                 // What the failed writer left is dropped; the shard goes on from its last commit.
                 indexer.shards.reopen(base)?;
-                let Some(mut writer) = indexer.shards.get(base)?.writer()? else {
+                let Some(writer) = indexer.shards.get(base)?.writer()? else {
                     return Ok(());
                 };
-                indexer.fill_shard(&mut writer, end)?;
                 writer
             }
         };
+        if !indexer.fill_shard(&mut writer, end)? {
+            return writer.close();
+        }
         writer.commit()?;
         indexer.publish_search();
-        indexer.to_seal.push(writer, &indexer.progress);
+        finished = Some(writer);
         Ok(())
-    })
+    });
+    (written, finished)
 }
 
 /// Does something until it succeeds or everything stops; returns whether it did.

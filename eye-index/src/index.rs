@@ -19,6 +19,7 @@ use crate::page::{Hit, Order, Place, SearchAnswer, SearchRequest, SessionSummary
 use crate::priority::lower_priority;
 use crate::progress::Needs;
 use crate::purge::Purged;
+use crate::rebuilding;
 use crate::sealing::SealQueue;
 use crate::search::matches::{Subject, clause_holds};
 use crate::search::part::Part;
@@ -67,7 +68,7 @@ struct Inner {
     /// Held while something is purged.
     purging: Mutex<()>,
     /// They say whether they left everything synced. Each gets its work from the one before.
-    threads: Mutex<Option<[JoinHandle<bool>; 3]>>,
+    threads: Mutex<Option<[JoinHandle<bool>; 4]>>,
 }
 
 /// How the indexes are.
@@ -419,12 +420,13 @@ fn passes(request: &SearchRequest, subject: &Subject<'_>) -> bool {
 }
 
 impl Inner {
-    fn start(&self) -> std::io::Result<[JoinHandle<bool>; 3]> {
+    fn start(&self) -> std::io::Result<[JoinHandle<bool>; 4]> {
         let (indexer, sealer) = (self.indexer.clone(), self.indexer.clone());
         Ok([
             std::thread::Builder::new()
                 .name("eye-indexer".to_owned())
                 .spawn(move || indexer.run())?,
+            rebuilding::start(self.indexer.clone())?,
             closing::start(self.indexer.clone())?,
             std::thread::Builder::new()
                 .name("eye-shards".to_owned())
@@ -438,19 +440,20 @@ impl Inner {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
-        let Some([indexer, closer, sealer]) = threads else {
+        let Some([indexer, rebuilder, closer, sealer]) = threads else {
             return;
         };
         self.indexer.progress.stop(&self.reader);
         // A thread that panicked has synced nothing.
         let indexed = indexer.join().unwrap_or(false);
+        let rebuilt = rebuilder.join().unwrap_or(false);
         self.indexer.closed.close();
         let closed = closer.join().unwrap_or(false);
         self.indexer.to_seal.close();
         let sealed = sealer.join().unwrap_or(false);
         // It was told to stop, too.
         let _purged = self.purging.lock().unwrap_or_else(PoisonError::into_inner);
-        if !(indexed && closed && sealed) {
+        if !(indexed && rebuilt && closed && sealed) {
             tracing::warn!(
                 "not everything in the index could be synced; it is checked at the next start"
             );
@@ -736,7 +739,14 @@ mod tests {
         store.log.close();
         let Store { folder, log, index } = store;
         drop((log, index));
-        std::fs::remove_dir_all(folder.path().join("index")).unwrap();
-        check(&open(folder));
+        let mut folder = folder;
+        for part in ["", "shards", "catalog"] {
+            std::fs::remove_dir_all(folder.path().join("index").join(part)).unwrap();
+            let store = open(folder);
+            check(&store);
+            store.index.close();
+            store.log.close();
+            folder = store.folder;
+        }
     }
 }

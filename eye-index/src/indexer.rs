@@ -92,6 +92,12 @@ impl Indexer {
         }
         // A closed segment's shard may be in other hands, which finish it; the active segment's never is.
         let writer = shard.writer()?;
+        if let Some(next) = self.next_base(base)
+            && writer.is_none()
+            && self.catalog.end() >= next
+        {
+            return Ok(Some(next));
+        }
         let shard_end = writer.as_ref().map_or(Offset::MAX, ShardWriter::end);
         let mut segment = Segment {
             indexer: self,
@@ -130,16 +136,17 @@ impl Indexer {
     }
 
     /// Brings a closed segment's shard up to `end`, whatever the catalog has. The last commit is left to the caller.
+    /// Returns whether it got there: not where it is time to stop.
     pub(crate) fn fill_shard(
         &self,
         writer: &mut ShardWriter,
         end: Offset,
-    ) -> Result<(), IndexError> {
+    ) -> Result<bool, IndexError> {
         let mut flattener = Flattener::new(self.shards.fields().clone());
         let mut scan = self.reader.scan(writer.end());
         while scan.next_offset() < end {
             if self.progress.stopping() {
-                return Err(IndexError::Shard("stopped while it was built".to_owned()));
+                return Ok(false);
             }
             scan.read(|offset, record| {
                 if let Record::Event(event) = record {
@@ -151,7 +158,7 @@ impl Indexer {
                 writer.commit()?;
             }
         }
-        Ok(())
+        Ok(true)
     }
 }
 

@@ -14,6 +14,7 @@ mod page;
 mod priority;
 mod progress;
 mod purge;
+mod rebuilding;
 mod sealing;
 pub mod search;
 

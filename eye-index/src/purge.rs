@@ -58,7 +58,11 @@ impl Indexer {
             let mut writer = new
                 .writer()?
                 .expect("nobody else knows of a generation that was just begun");
-            self.fill_shard(&mut writer, end)?;
+            if !self.fill_shard(&mut writer, end)? {
+                return Err(IndexError::Shard(
+                    "stopped while it was made anew".to_owned(),
+                ));
+            }
             writer.seal().map(drop)
         };
         if let Err(error) = built() {

@@ -10,9 +10,9 @@ use eye_log::{Offset, Reader};
 use crate::error::IndexError;
 use crate::priority::{IDLE_POLICY, lower_priority};
 use crate::progress::{Needs, Progress};
-use crate::search::shard::ShardWriter;
+use crate::search::shard::Resting;
 
-/// Shards that may wait to be sealed while the indexer is behind; a waiting one costs memory and files.
+/// Shards that may wait to be sealed while the indexer is behind; a waiting one costs files.
 const UNSEALED_MAX: usize = 4;
 /// The indexer counts as behind from so many records on.
 const BEHIND: u64 = 20_000;
@@ -26,30 +26,30 @@ pub(crate) struct SealQueue {
 
 #[derive(Default)]
 struct Waiting {
-    writers: VecDeque<ShardWriter>,
+    shards: VecDeque<Resting>,
     closed: bool,
 }
 
 impl SealQueue {
-    pub(crate) fn push(&self, writer: ShardWriter, progress: &Progress) {
+    pub(crate) fn push(&self, shard: Resting, progress: &Progress) {
         progress.sealing_begins();
         self.waiting
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .writers
-            .push_back(writer);
+            .shards
+            .push_back(shard);
         self.changed.notify_all();
     }
 
-    /// Takes back the writer of the shard at `base`, if it waits; it holds nothing that is not committed.
-    pub(crate) fn withdraw(&self, base: Offset, progress: &Progress) -> Option<ShardWriter> {
+    /// Takes back the shard at `base`, if it waits.
+    pub(crate) fn withdraw(&self, base: Offset, progress: &Progress) -> Option<Resting> {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         let place = waiting
-            .writers
+            .shards
             .iter()
-            .position(|writer| writer.shard().base == base)?;
+            .position(|resting| resting.shard().base == base)?;
         progress.sealing_ends();
-        waiting.writers.remove(place)
+        waiting.shards.remove(place)
     }
 
     /// Lets the sealing thread end.
@@ -67,16 +67,16 @@ impl SealQueue {
         lower_priority(IDLE_POLICY);
         let mut synced = true;
         loop {
-            let writer = {
+            let shard = {
                 let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
                 loop {
-                    if waiting.closed && waiting.writers.is_empty() {
+                    if waiting.closed && waiting.shards.is_empty() {
                         return synced;
                     }
                     let through = progress.through(Needs::Both);
                     let behind = reader.durable_end().saturating_sub(through) > BEHIND;
-                    let pressed = waiting.closed || waiting.writers.len() > UNSEALED_MAX;
-                    if !waiting.writers.is_empty() && (!behind || pressed) {
+                    let pressed = waiting.closed || waiting.shards.len() > UNSEALED_MAX;
+                    if !waiting.shards.is_empty() && (!behind || pressed) {
                         break;
                     }
                     let pause = Duration::from_millis(100);
@@ -87,16 +87,16 @@ impl SealQueue {
                         .0;
                 }
                 let closed = waiting.closed;
-                waiting.writers.pop_front().map(|writer| (writer, closed))
+                waiting.shards.pop_front().map(|shard| (shard, closed))
             };
-            let Some((writer, closed)) = writer else {
+            let Some((shard, closed)) = shard else {
                 continue;
             };
             let work = || {
                 if closed {
-                    writer.close()
+                    shard.sync()
                 } else {
-                    writer.seal().map(drop)
+                    shard.seal().map(drop)
                 }
             };
             let outcome = catch_unwind(AssertUnwindSafe(work));

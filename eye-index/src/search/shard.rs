@@ -354,16 +354,48 @@ impl ShardWriter {
         drop(self.writer.merge(&ids));
     }
 
-    /// Merges everything into one search segment, syncs it, and marks the shard as sealed. Takes its time; the shard
-    /// can be read meanwhile.
-    pub(crate) fn seal(mut self) -> Result<Shard, IndexError> {
+    /// Commits and ends the writer, its threads and its memory; nobody else may write yet.
+    pub(crate) fn rest(mut self) -> Result<Resting, IndexError> {
         if self.uncommitted > 0 || self.shard.view().end != self.end {
             self.commit()?;
         }
-        let shard = self.shard.clone();
         // Merges that are under way end first.
         self.writer.wait_merging_threads()?;
-        let view = shard.refresh()?;
+        self.shard.refresh()?;
+        Ok(Resting {
+            shard: self.shard,
+            _taken: self._taken,
+        })
+    }
+
+    /// Does as [`Self::rest`] and [`Resting::seal`].
+    pub(crate) fn seal(self) -> Result<Shard, IndexError> {
+        self.rest()?.seal()
+    }
+
+    /// Does as [`Self::rest`] and [`Resting::sync`].
+    pub(crate) fn close(self) -> Result<(), IndexError> {
+        self.rest()?.sync()
+    }
+}
+
+/// A shard that is committed and that nobody else may write.
+pub(crate) struct Resting {
+    shard: Shard,
+    _taken: Taken,
+}
+
+impl Resting {
+    /// Returns the shard.
+    pub(crate) fn shard(&self) -> &Shard {
+        &self.shard
+    }
+
+    /// Merges everything into one search segment, syncs it, and marks the shard as sealed. Takes its time; the shard
+    /// can be read meanwhile.
+    pub(crate) fn seal(self) -> Result<Shard, IndexError> {
+        let shard = self.shard;
+        let view = shard.view();
         let mut writer = shard.tantivy_writer(SEALING_BYTES)?;
         if view.parts.len() > 1 {
             let ids: Vec<SegmentId> = view.parts.iter().map(|part| part.id()).collect();
@@ -377,14 +409,9 @@ impl ShardWriter {
         Ok(shard)
     }
 
-    /// Commits, ends the writer, and syncs the shard's files, so that they can be trusted after any stop.
-    pub(crate) fn close(mut self) -> Result<(), IndexError> {
-        if self.uncommitted > 0 || self.shard.view().end != self.end {
-            self.commit()?;
-        }
-        let folder = self.shard.folder.clone();
-        self.writer.wait_merging_threads()?;
-        sync_files(&folder)
+    /// Syncs the shard's files, so that they can be trusted after any stop.
+    pub(crate) fn sync(&self) -> Result<(), IndexError> {
+        sync_files(&self.shard.folder)
     }
 }
 
