@@ -14,6 +14,7 @@ use eye_log::Offset;
 use crate::error::IndexError;
 use crate::indexer::Indexer;
 use crate::priority::{IDLE_POLICY, lower_priority};
+use crate::progress::Worker;
 use crate::search::shard::ShardWriter;
 
 /// So many closed segments may wait to be written.
@@ -171,13 +172,15 @@ fn keep_trying(indexer: &Indexer, mut work: impl FnMut() -> Result<(), IndexErro
             .unwrap_or_else(|_| Err(IndexError::Shard("closing a segment panicked".to_owned())));
         let Err(error) = outcome else {
             if failed {
-                indexer.progress.set_trouble(None);
+                indexer.progress.set_trouble(Worker::Closing, None);
             }
             return true;
         };
         tracing::error!(%error, "a closed segment cannot be indexed for good; trying again");
         failed = true;
-        indexer.progress.set_trouble(Some(error.to_string()));
+        indexer
+            .progress
+            .set_trouble(Worker::Closing, Some(error.to_string()));
         indexer.progress.pause(RETRY);
         if indexer.progress.stopping() {
             return false;

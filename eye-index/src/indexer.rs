@@ -17,7 +17,7 @@ use crate::closing::{CloseQueue, Closed};
 use crate::error::IndexError;
 use crate::index::IndexConfig;
 use crate::priority::lower_priority;
-use crate::progress::{Needs, Progress};
+use crate::progress::{Needs, Progress, Worker};
 use crate::sealing::SealQueue;
 use crate::search::Flattener;
 use crate::search::shard::ShardWriter;
@@ -55,7 +55,8 @@ impl Indexer {
                 Ok(()) => return true,
                 Err(error) => {
                     tracing::error!(%error, "indexing stands still; trying again");
-                    self.progress.set_trouble(Some(error.to_string()));
+                    self.progress
+                        .set_trouble(Worker::Indexer, Some(error.to_string()));
                     self.progress.pause(IDLE);
                     if self.progress.stopping() {
                         return false;
@@ -219,7 +220,7 @@ impl Segment<'_> {
             } else {
                 self.indexer.publish_catalog();
                 self.indexer.publish_search();
-                progress.set_trouble(None);
+                progress.set_trouble(Worker::Indexer, None);
                 reader.durable().wait_beyond(reached, IDLE);
             }
         }
@@ -294,7 +295,7 @@ impl Segment<'_> {
             writer.commit()?;
         }
         self.uncommitted_since = None;
-        self.indexer.progress.set_trouble(None);
+        self.indexer.progress.set_trouble(Worker::Indexer, None);
         self.indexer.publish_search();
         Ok(())
     }

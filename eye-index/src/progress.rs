@@ -1,5 +1,6 @@
 //! How far the indexes are, and who waits for them.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -17,6 +18,13 @@ pub enum Needs {
     Both,
 }
 
+/// Who can be kept from going on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Worker {
+    Indexer,
+    Closing,
+}
+
 /// How far the indexes are. Each counts what all records below it are in; none ever goes back.
 #[derive(Debug, Default)]
 pub(crate) struct Progress {
@@ -28,7 +36,7 @@ pub(crate) struct Progress {
     moved: Condvar,
     stop: AtomicBool,
     sealing: AtomicU64,
-    trouble: Mutex<Option<String>>,
+    trouble: Mutex<BTreeMap<Worker, String>>,
 }
 
 impl Progress {
@@ -136,15 +144,21 @@ impl Progress {
         self.sealing.fetch_sub(1, Ordering::AcqRel);
     }
 
-    /// Returns what keeps the indexes from going on, if anything does.
-    pub(crate) fn trouble(&self) -> Option<String> {
-        self.trouble
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+    fn troubles(&self) -> std::sync::MutexGuard<'_, BTreeMap<Worker, String>> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn set_trouble(&self, trouble: Option<String>) {
-        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
+    /// Returns what keeps the indexes from going on, if anything does.
+    pub(crate) fn trouble(&self) -> Option<String> {
+        self.troubles().values().next().cloned()
+    }
+
+    /// Notes what keeps a worker from going on, or that nothing does.
+    pub(crate) fn set_trouble(&self, worker: Worker, trouble: Option<String>) {
+        let mut troubles = self.troubles();
+        match trouble {
+            Some(trouble) => troubles.insert(worker, trouble),
+            None => troubles.remove(&worker),
+        };
     }
 }

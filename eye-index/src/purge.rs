@@ -77,11 +77,11 @@ impl Indexer {
         Ok(())
     }
 
-    /// Waits until the shard of a closed segment is complete and nobody writes it any more.
+    /// Waits until nothing of a closed segment is on its way into an index, and nobody writes its shard any more.
     fn take_shard(&self, base: Offset, end: Offset) -> Result<Taken, IndexError> {
         loop {
             let shard = self.shards.get(base)?;
-            if shard.view().end >= end {
+            if shard.view().end >= end && self.catalog.end() >= end {
                 // The sealing thread may be long in coming to it, and what it would make is not wanted.
                 drop(self.to_seal.withdraw(base, &self.progress));
                 if let Some(taken) = shard.take() {

@@ -371,9 +371,24 @@ fn what_is_erased_vanishes_at_once_and_after_a_purge_leaves_no_trace() {
         purged.segments,
         "one folder a segment"
     );
+    // What a purge leaves that was broken off.
+    let index = folder.path().join("index");
+    for left in [
+        "catalog",
+        "catalog-9",
+        "shards/00000000000000000000-9",
+        "shards/00000000000000000000",
+    ] {
+        let left = index.join(left);
+        if !left.exists() {
+            std::fs::create_dir(&left).unwrap();
+            std::fs::write(left.join("left"), SECRET_SESSION.as_bytes()).unwrap();
+        }
+    }
     let store = open(folder);
     assert_eq!(store.shown(), (BTreeSet::from([0]), 1992));
     assert_eq!(store.ids_shown(), 0);
+    assert_eq!(traces(&store.close().path().join("index")), BTreeSet::new());
 }
 
 #[test]
