@@ -347,7 +347,8 @@ fn discard(mut store: Arc<Store>) -> Result<(), IndexError> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    // Counts here are small.
+    #![allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
     use super::*;
     use crate::catalog::store::BATCH_BLOCKS;
 
@@ -545,7 +546,7 @@ mod tests {
             }
             false
         };
-        let gone: OffsetRanges = [1..2].into_iter().collect();
+        let gone: OffsetRanges = std::iter::once(1..2).collect();
         catalog.rewrite_without(&gone, &meanwhile).unwrap();
         assert_eq!(offsets(&catalog, 1, 100), [0, 2]);
         assert!(offsets(&catalog, 2, 100).is_empty());

@@ -764,4 +764,33 @@ mod tests {
             folder = store.folder;
         }
     }
+
+    #[test]
+    fn a_read_waits_for_no_longer_than_a_commit_takes_while_events_keep_coming() {
+        let store = open(tempfile::tempdir().unwrap());
+        let over = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !over.load(std::sync::atomic::Ordering::Relaxed) {
+                    store.send(&[(1, "a", "2021-01-01 00:00:00", "{}")]);
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+            });
+            let mut waits = Vec::new();
+            for _ in 0..20 {
+                let end = store.log.reader().durable_end();
+                let began = std::time::Instant::now();
+                let reached = store
+                    .index
+                    .wait_for(Needs::Search, end, Duration::from_secs(10));
+                assert!(reached >= end);
+                waits.push(began.elapsed());
+                std::thread::sleep(Duration::from_millis(25));
+            }
+            over.store(true, std::sync::atomic::Ordering::Relaxed);
+            // Far below the second that the indexer sleeps when nobody nudges it.
+            waits.sort();
+            assert!(waits[10] < Duration::from_millis(500), "{waits:?}");
+        });
+    }
 }

@@ -21,3 +21,49 @@ pub(crate) fn lower_priority(nice: i32) {
         tracing::warn!(%error, "cannot lower the indexer's priority");
     }
 }
+
+/// Lets threads of this process whose names begin with `name` go behind others: those that a library starts and gives
+/// no other hold of. What cannot be found or changed stays as it is.
+pub(crate) fn lower_threads(name: &str, nice: i32) {
+    let Ok(tasks) = std::fs::read_dir("/proc/self/task") else {
+        return;
+    };
+    for task in tasks.flatten() {
+        let named = std::fs::read_to_string(task.path().join("comm"))
+            .is_ok_and(|comm| comm.starts_with(name));
+        let id = task.file_name().to_str().and_then(|id| id.parse().ok());
+        if let Some(id) = id.and_then(rustix::thread::Pid::from_raw)
+            && named
+        {
+            // It may have ended meanwhile.
+            let _ = rustix::process::setpriority_process(Some(id), nice);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn threads_are_found_by_the_beginning_of_their_name() {
+        let (sender, receiver) = std::sync::mpsc::channel::<()>();
+        let (ready, is_ready) = std::sync::mpsc::channel();
+        let own = |id| rustix::process::getpriority_process(Some(id)).unwrap();
+        let thread = std::thread::Builder::new()
+            .name("low_one_0".to_owned())
+            .spawn(move || {
+                ready.send(rustix::thread::gettid()).unwrap();
+                receiver.recv().unwrap();
+            })
+            .unwrap();
+        let id = is_ready.recv().unwrap();
+        let before = own(rustix::thread::gettid());
+        lower_threads("low_one_", 17);
+        assert_eq!(own(id), 17);
+        assert_eq!(own(rustix::thread::gettid()), before);
+        sender.send(()).unwrap();
+        thread.join().unwrap();
+    }
+}

@@ -14,6 +14,8 @@ use crate::sealing;
 use crate::segment::Segment;
 use crate::storage::{StorageFile, write_zeros};
 
+/// The keeper's nice value.
+const NICE: i32 = 10;
 /// How long after a failure sealing is tried again.
 const RETRY: Duration = Duration::from_secs(30);
 
@@ -29,6 +31,10 @@ pub(crate) enum Chore {
 
 /// Works until the writer is gone.
 pub(crate) fn run(shared: &Shared, chores: &Receiver<Chore>, segment_max_bytes: u64) {
+    // Compressing a segment takes a second of a processor; whoever sends or asks goes first.
+    if let Err(error) = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICE) {
+        tracing::warn!(%error, "cannot lower the keeper's priority");
+    }
     let mut waiting: Vec<Arc<Segment>> = Vec::new();
     loop {
         let patience = if waiting.is_empty() {

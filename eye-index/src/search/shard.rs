@@ -19,13 +19,18 @@ use super::part::Part;
 use super::schema::{Fields, WORDS_TOKENIZER, WordsTokenizer};
 use crate::checkpoint::{INDEX_FORMAT, sync_files, write_synced};
 use crate::error::IndexError;
+use crate::priority::lower_threads;
 
 /// What tantivy may hold in memory before it writes a search segment.
 const WRITER_BYTES: usize = 96 << 20;
 /// The least that tantivy takes, where nothing is added.
 const SEALING_BYTES: usize = 15_000_000;
-/// So many search segments of about one size are merged into one.
-const MERGE_FACTOR: usize = 8;
+/// So many search segments of about one size are merged into one. Under a steady load a commit holds some thousand
+/// documents, and every level of merging is as much work again as indexing has left.
+const MERGE_FACTOR: usize = 16;
+/// What tantivy calls the threads that merge, and how far they stand back.
+const MERGE_THREADS: &str = "merge_thread_";
+const MERGE_NICE: i32 = 15;
 const SEALED_FILE: &str = "sealed.json";
 
 /// What a shard says of itself in every commit.
@@ -350,6 +355,8 @@ impl ShardWriter {
         let mut ids: Vec<SegmentId> = sizes[..run].iter().map(|(id, _)| *id).collect();
         ids.reverse();
         self.merging.extend(&ids);
+        // Merging can wait; what is being indexed has somebody waiting for it.
+        lower_threads(MERGE_THREADS, MERGE_NICE);
         // Its outcome shows in the next commit; a failed merge leaves the segments as they are.
         drop(self.writer.merge(&ids));
     }
