@@ -35,5 +35,7 @@ mod sending;
 mod sessions_have_one_owner;
 /// Who may do what, and what everybody else is told.
 mod tokens;
+/// `eye torture` finds what was acknowledged after every kill, and says when something is lost.
+mod torturing;
 /// Wrong events are refused with every reason at once, in the old service's words.
 mod validation;
