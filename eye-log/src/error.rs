@@ -18,7 +18,7 @@ pub enum OpenError {
     },
     /// The log holds bytes that were acknowledged and cannot be read. Nothing was changed.
     #[error(
-        "{damage}. Nothing was changed. Restore the folder from a backup, or keep it aside for repair"
+        "{damage}. Nothing was changed. Restore the folder from a backup, or save what can be saved with `eye log repair`"
     )]
     Damaged {
         /// What and where.

@@ -154,6 +154,25 @@ impl Files {
         storage.sync_names()
     }
 
+    /// Adds a file to the list that readers go by; the manifest is written by [`Self::put_manifest`]. For repair.
+    pub(crate) fn adopt(&self, file: SealedFile) {
+        self.change(|pieces, bases| {
+            bases.push(file.header.base);
+            pieces.push(Piece::Sealed(Arc::new(file)));
+        });
+    }
+
+    /// Writes both copies of a manifest that was put together anew. For repair.
+    pub(crate) fn put_manifest(&self, storage: &dyn Storage, manifest: Manifest) -> io::Result<()> {
+        self.write(storage, MANIFESTS.len(), |old| {
+            let sequence = old.sequence.max(manifest.sequence);
+            *old = Manifest {
+                sequence,
+                ..manifest
+            };
+        })
+    }
+
     /// Notes in one copy of the manifest that everything below `end` is on the disk, unless it says so already.
     pub(crate) fn note_durable(&self, storage: &dyn Storage, end: Offset) -> io::Result<()> {
         let known = self

@@ -30,6 +30,7 @@ mod reader;
 pub mod record;
 mod recovery;
 pub mod registry;
+pub mod repair;
 mod retention;
 mod sealed;
 pub mod sealing;

@@ -11,18 +11,19 @@ use crate::error::ReadError;
 use crate::format::aligned;
 use crate::format::block::{BlockBuilder, Encoded, FramePart};
 use crate::format::file_name::SealedName;
-use crate::format::frame::Table;
+use crate::format::frame::{FrameHeader, Table};
 use crate::format::keys::Keys;
 use crate::format::payload;
 use crate::format::seal::Seal;
 use crate::format::sealed_footer::{
-    BlockEntry, Footer, IdEntry, LedgerEntry, SessionEntry, Summary,
+    BlockEntry, ChangeEntry, Footer, IdEntry, LedgerEntry, SessionEntry, Summary,
 };
 use crate::format::sealed_header::SealedHeader;
 use crate::format::segment_header::SEGMENT_HEADER_BYTES;
 use crate::log::Shared;
 use crate::offset::Offset;
 use crate::pieces::Piece;
+use crate::record::Reason;
 use crate::registry::ApplicationId;
 use crate::retention::hour_of;
 use crate::sealed::SealedFile;
@@ -30,6 +31,8 @@ use crate::segment::walk::{Step, Walk};
 use crate::segment::{Closed, Segment};
 use crate::storage::StorageFile;
 
+/// The hash that stands for a range without a block.
+pub(crate) const NO_BLOCK: [u8; 32] = [0; 32];
 /// The name of a sealed file that is being written.
 pub(crate) const SEALING: &str = "sealing";
 /// How much is gathered before it is written. Bytes.
@@ -117,6 +120,29 @@ impl<'s> SealedWriter<'s> {
             hash: first_hash.unwrap_or(block.hash),
         };
         self.push_block(&block.header, block.stored, entry)
+    }
+
+    /// Adds a range of records that are lost, as the record at `why` says.
+    pub(crate) fn push_lost(&mut self, range: &std::ops::Range<Offset>, why: Offset) {
+        let count =
+            u32::try_from(range.end - range.start).expect("a file holds at most 2^22 records");
+        self.footer.blocks.push(BlockEntry {
+            first: range.start,
+            position: 0,
+            bytes: 0,
+            raw_bytes: 0,
+            count,
+            gone: Some(Reason::Lost),
+            hash: NO_BLOCK,
+        });
+        self.footer
+            .changes
+            .retain(|change| change.first != range.start);
+        self.footer.changes.push(ChangeEntry {
+            first: range.start,
+            hash: NO_BLOCK,
+            why,
+        });
     }
 
     fn write_pending(&mut self) -> io::Result<()> {
@@ -219,29 +245,64 @@ fn write(shared: &Shared, segment: &Segment, closed: &Closed) -> Result<SealedFi
         end: summary.end,
         generation: 0,
     };
-    let mut writer = SealedWriter::begin(shared, name)?;
-    let mut builder = BlockBuilder::new(summary.base)?;
+    let mut frames = FrameSealer::begin(shared, name)?;
     let mut walk = Walk::new(segment)?;
     while walk.next_offset < summary.end {
         let position = walk.position;
-        let (header, body) = match walk.step()? {
-            Step::Frame(header, body) => (header, body),
+        match walk.step()? {
+            Step::Frame(header, body) => frames.frame(&header, body, segment.header.salt)?,
             Step::End => {
                 let what = "zeros within a closed segment";
                 return Err(damaged(segment, position, summary.end, what));
             }
             Step::Broken(what) => return Err(damaged(segment, position, summary.end, &what)),
-        };
-        let table =
-            Table::of(&header, body, segment.header.salt).expect("the walk checked the table");
-        if header.count == 0 {
-            continue;
         }
+    }
+    let keys = Keys::of(shared.store);
+    frames.writer.footer.sessions = closed
+        .entries
+        .first_seen()
+        .map(|(session, application)| SessionEntry {
+            key: keys.session(session),
+            application,
+        })
+        .collect();
+    frames.writer.footer.ids = closed
+        .entries
+        .ids()
+        .map(|(application, id, offset)| {
+            IdEntry::new(keys.id_print(application, id), offset - summary.base)
+        })
+        .collect();
+    frames.finish(shared)
+}
+
+/// Makes a sealed file of frames.
+pub(crate) struct FrameSealer<'s> {
+    pub(crate) writer: SealedWriter<'s>,
+    builder: BlockBuilder,
+}
+
+impl<'s> FrameSealer<'s> {
+    /// Begins a file for the records of `name`.
+    pub(crate) fn begin(shared: &'s Shared, name: SealedName) -> io::Result<Self> {
+        Ok(Self {
+            writer: SealedWriter::begin(shared, name)?,
+            builder: BlockBuilder::new(name.base)?,
+        })
+    }
+
+    /// Adds a frame whose checksums held.
+    pub(crate) fn frame(&mut self, header: &FrameHeader, body: &[u8], salt: u32) -> io::Result<()> {
+        let Some(table) = Table::of(header, body, salt).filter(|_| header.count > 0) else {
+            return Ok(());
+        };
+        let writer = &mut self.writer;
         if writer.summary.first_received_at == 0 {
             writer.summary.first_received_at = header.appended_at;
         }
         writer.summary.last_received_at = header.appended_at;
-        builder.begin_frame(FramePart {
+        self.builder.begin_frame(FramePart {
             count: 0,
             duplicates: header.duplicates,
             rejected: header.rejected,
@@ -251,7 +312,7 @@ fn write(shared: &Shared, segment: &Segment, closed: &Closed) -> Result<SealedFi
         let mut counted = false;
         for (offset, range) in (header.first_offset..).zip(table.ranges()) {
             let record = &body[range];
-            builder.push(record);
+            self.builder.push(record);
             match payload::event_head(record) {
                 Some(event) => {
                     writer.count_event(event.timestamp);
@@ -266,39 +327,42 @@ fn write(shared: &Shared, segment: &Segment, closed: &Closed) -> Result<SealedFi
                 }
                 None => writer.footer.controls.push(offset),
             }
-            if builder.is_full() {
+            if self.builder.is_full() {
                 let goes_on = offset + 1 < header.end_offset();
-                writer.push_encoded(&builder.finish(writer.header.salt, goes_on)?, None)?;
+                writer.push_encoded(&self.builder.finish(writer.header.salt, goes_on)?, None)?;
             }
         }
+        Ok(())
     }
-    if !builder.is_empty() {
-        writer.push_encoded(&builder.finish(writer.header.salt, false)?, None)?;
+
+    /// Says that the records of a range are lost, as the record at `why` says.
+    pub(crate) fn lost(&mut self, range: std::ops::Range<Offset>, why: Offset) -> io::Result<()> {
+        self.end_block()?;
+        self.writer.push_lost(&range, why);
+        self.builder = BlockBuilder::new(range.end)?;
+        Ok(())
     }
-    let keys = Keys::of(shared.store);
-    writer.footer.sessions = closed
-        .entries
-        .first_seen()
-        .map(|(session, application)| SessionEntry {
-            key: keys.session(session),
-            application,
-        })
-        .collect();
-    writer.footer.ids = closed
-        .entries
-        .ids()
-        .map(|(application, id, offset)| {
-            IdEntry::new(keys.id_print(application, id), offset - summary.base)
-        })
-        .collect();
-    let root = Seal::root_of(writer.footer.blocks.iter().map(|block| &block.hash));
-    writer.footer.seals = vec![Seal {
-        first: summary.base,
-        end: summary.end,
-        root,
-        previous: shared.last_seal()?,
-    }];
-    writer.finish()
+
+    fn end_block(&mut self) -> io::Result<()> {
+        if !self.builder.is_empty() {
+            let block = self.builder.finish(self.writer.header.salt, false)?;
+            self.writer.push_encoded(&block, None)?;
+        }
+        Ok(())
+    }
+
+    /// Makes the seal, and ends the file. The tables of sessions and ids were filled in.
+    pub(crate) fn finish(mut self, shared: &Shared) -> Result<SealedFile, SealError> {
+        self.end_block()?;
+        let root = Seal::root_of(self.writer.footer.blocks.iter().map(|block| &block.hash));
+        self.writer.footer.seals = vec![Seal {
+            first: self.writer.summary.base,
+            end: self.writer.summary.end,
+            root,
+            previous: shared.last_seal()?,
+        }];
+        self.writer.finish()
+    }
 }
 
 fn damaged(segment: &Segment, position: u64, end: Offset, what: &str) -> SealError {

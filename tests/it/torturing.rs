@@ -19,7 +19,11 @@ fn a_disk_that_keeps_what_was_acknowledged_is_told_from_one_that_does_not() {
     assert_eq!(report["cycles"], 3);
     assert_eq!(report["wrong"].as_array().unwrap().len(), 0);
     assert!(report["sync_ms"]["p50"].as_f64().unwrap() > 0.0);
-    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "it cleans up");
+    assert_eq!(
+        std::fs::read_dir(folder.path()).unwrap().count(),
+        0,
+        "it cleans up"
+    );
 
     let empty = folder.path().join("log");
     let mut check = Command::new(eye())

@@ -17,11 +17,8 @@ use crate::record::{BlockChange, Reason, Record};
 use crate::registry::ApplicationId;
 use crate::retention::{Cutoffs, hour_of};
 use crate::sealed::SealedFile;
-use crate::sealing::{SealError, SealedWriter};
+use crate::sealing::{NO_BLOCK, SealError, SealedWriter};
 use crate::storage::read_vec;
-
-/// The hash that stands for a range without a block.
-const NO_BLOCK: Hash = [0; 32];
 
 /// A file written up to its footer.
 pub(super) struct Rewritten<'s> {

@@ -851,3 +851,99 @@ fn a_log_that_ends_below_what_the_manifest_knows_is_not_touched() {
     assert!(matches!(refused, OpenError::Damaged { .. }), "{refused}");
     assert_eq!(std::fs::read(&path).unwrap(), bytes);
 }
+
+/// Repairs a folder, and looks whether the log is sound, holds everything but what is said to be lost, and goes on.
+fn repaired(folder: &Path, events: u64) -> Vec<(Offset, Offset)> {
+    let report = crate::repair::repair(folder, &mut |_| ()).unwrap();
+    no_damage(folder);
+    let (log, opened) = Log::open(folder, small()).unwrap();
+    assert_eq!(opened.damage, []);
+    let all: Vec<Offset> = (0..events).collect();
+    for (offset, event) in (0..).zip(log.reader().read_many(&all).unwrap()) {
+        let lost = report
+            .lost
+            .iter()
+            .any(|(first, end)| (*first..*end).contains(&offset));
+        assert_eq!(
+            event.is_none(),
+            lost,
+            "offset {offset}, lost {:?}",
+            report.lost
+        );
+    }
+    assert_eq!(send(&log, 1, 7, None, "{\"after\":1}").stored, 1);
+    drop(log);
+    no_damage(folder);
+    let again = crate::repair::repair(folder, &mut |_| ()).unwrap();
+    assert_eq!(
+        again,
+        crate::repair::RepairReport::default(),
+        "nothing is left to repair"
+    );
+    report.lost
+}
+
+#[test]
+fn repair_saves_what_lies_behind_a_damaged_frame() {
+    let folder = tempfile::tempdir().unwrap();
+    rolled(folder.path());
+    let stats = verify::stats(folder.path()).unwrap();
+    let active = stats.segments.last().unwrap();
+    assert!(active.end - active.base > 4 && !active.sealed);
+    flip(&folder.path().join(&active.file), 4096 + 70);
+    assert!(matches!(
+        Log::open(folder.path(), small()).unwrap_err(),
+        OpenError::Damaged { .. }
+    ));
+    assert_eq!(
+        repaired(folder.path(), 400),
+        [(active.base, active.base + 1)]
+    );
+}
+
+#[test]
+fn repair_saves_what_lies_beside_a_damaged_block() {
+    let folder = tempfile::tempdir().unwrap();
+    rolled(folder.path());
+    let second = sealed(folder.path())[1].clone();
+    flip(&folder.path().join(&second.file), 4096 + 100);
+    let lost = repaired(folder.path(), 400);
+    assert_eq!(lost.len(), 1);
+    assert!(
+        lost[0].0 == second.base && lost[0].1 <= second.end,
+        "{lost:?}"
+    );
+    let names: Vec<_> = std::fs::read_dir(folder.path())
+        .unwrap()
+        .flatten()
+        .collect();
+    let kept =
+        |name: &std::fs::DirEntry| name.file_name().to_str().unwrap().starts_with("damaged-");
+    assert!(names.iter().any(kept), "the damaged file is kept aside");
+}
+
+#[test]
+fn repair_names_what_went_with_a_missing_file() {
+    let folder = tempfile::tempdir().unwrap();
+    rolled(folder.path());
+    let second = sealed(folder.path())[1].clone();
+    std::fs::remove_file(folder.path().join(&second.file)).unwrap();
+    assert_eq!(repaired(folder.path(), 400), [(second.base, second.end)]);
+}
+
+#[test]
+fn repair_puts_the_manifest_together_again() {
+    let folder = tempfile::tempdir().unwrap();
+    rolled(folder.path());
+    for copy in crate::files::MANIFESTS {
+        flip(&folder.path().join(copy), 20);
+    }
+    assert_eq!(repaired(folder.path(), 400), []);
+}
+
+#[test]
+fn repair_leaves_a_sound_log_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    rolled(folder.path());
+    assert_eq!(repaired(folder.path(), 400), []);
+}

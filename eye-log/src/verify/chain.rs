@@ -54,11 +54,11 @@ impl Chain {
     pub(super) fn verify(&self, head: Option<Hash>, report: &mut VerifyReport) {
         let mut previous = Seal::BEFORE_THE_FIRST;
         let mut expected = 0;
-        let mut found = false;
+        let (mut found, mut unknown) = (false, false);
         for (file, seal) in &self.seals {
             let what = if seal.first != expected {
                 Some(format!("the seals do not go on at record {expected}"))
-            } else if seal.previous != previous {
+            } else if seal.previous != previous && !unknown {
                 Some(
                     "the seal does not name the one before: something was edited, or left out"
                         .into(),
@@ -73,6 +73,8 @@ impl Chain {
                 last_offset: seal.end.checked_sub(1),
                 what,
             }));
+            // A seal that was lost with its file names nothing: what follows it is taken as it is.
+            unknown = seal.root == NO_BLOCK;
             previous = seal.hash(self.store);
             expected = seal.end;
             found |= head == Some(previous);

@@ -12,6 +12,7 @@ use super::{
 };
 use crate::client::{MissingFolder, require_folder};
 use chrono::{DateTime, SecondsFormat};
+use eye_log::repair::{RepairReport, repair};
 use eye_log::verify::{LogStats, SegmentStats, VerifyReport, stats, verify};
 use serde_json::{Value, json};
 use std::{
@@ -51,6 +52,7 @@ pub(crate) async fn run(command: &LogCommand, common: &Common) -> Result<Outcome
         LogCommand::Stats => "log stats",
         LogCommand::Dump(_) => "log dump",
         LogCommand::Replay(_) => "log replay",
+        LogCommand::Repair => "log repair",
         LogCommand::Compact(_) => "log compact",
     };
     common.folder_only(name)?;
@@ -85,8 +87,50 @@ pub(crate) async fn run(command: &LogCommand, common: &Common) -> Result<Outcome
         }
         LogCommand::Dump(args) => dump::run(args, &folder),
         LogCommand::Replay(args) => replay::run(args, common).await,
+        LogCommand::Repair => repaired(&folder, common.json),
         LogCommand::Compact(args) => compact::run(args, common).await,
     }
+}
+
+/// Repairs a folder and says what came of it.
+fn repaired(folder: &Path, in_json: bool) -> Result<Outcome, Failure> {
+    let quiet = in_json;
+    let report = repair(folder, &mut |doing| {
+        if !quiet {
+            note(doing);
+        }
+    })
+    .map_err(|error| Failure::Failed(error.to_string()))?;
+    print(&if in_json {
+        serde_json::to_value(&report).unwrap_or_default().to_string()
+    } else if report == RepairReport::default() {
+        "nothing is damaged; nothing was changed".to_owned()
+    } else {
+        let ranges: Vec<String> = report
+            .lost
+            .iter()
+            .map(|(first, end)| format!("{first} to {}", end - 1))
+            .collect();
+        let lost = match ranges.is_empty() {
+            true => "nothing is lost".to_owned(),
+            false => format!("lost are the records {}", ranges.join(", ")),
+        };
+        let manifest = if report.manifest {
+            "; the manifest was put together again"
+        } else {
+            ""
+        };
+        format!(
+            "{lost}{manifest}; {} damaged files are kept aside: {}",
+            report.kept_aside.len(),
+            report.kept_aside.join(", ")
+        )
+    })?;
+    Ok(if report.lost.is_empty() {
+        Outcome::Done
+    } else {
+        Outcome::No
+    })
 }
 
 /// Reads the hash of a seal.
