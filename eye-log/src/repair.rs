@@ -427,7 +427,7 @@ impl Finding {
         match self {
             Self::Whole(_) => Vec::new(),
             Self::Holes(_, lost) | Self::Raw(_, _, lost, _) => lost.clone(),
-            Self::Gone(_) | Self::Blind(..) => vec![self.base()..self.end()],
+            Self::Gone(_) | Self::Blind(..) => std::iter::once(self.base()..self.end()).collect(),
         }
     }
 

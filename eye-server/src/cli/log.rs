@@ -102,7 +102,9 @@ fn repaired(folder: &Path, in_json: bool) -> Result<Outcome, Failure> {
     })
     .map_err(|error| Failure::Failed(error.to_string()))?;
     print(&if in_json {
-        serde_json::to_value(&report).unwrap_or_default().to_string()
+        serde_json::to_value(&report)
+            .unwrap_or_default()
+            .to_string()
     } else if report == RepairReport::default() {
         "nothing is damaged; nothing was changed".to_owned()
     } else {
