@@ -352,6 +352,9 @@ fn settle(storage: &dyn Storage) -> std::io::Result<()> {
     for name in MANIFESTS {
         if names.iter().any(|other| other == name) {
             storage.open(name)?.sync()?;
+            // After a failed sync the cache shows a copy that the disk does not have, and syncing again says that all is
+            // well. Opening past the cache drops such pages, so that recovery reads what the disk holds.
+            drop(storage.open_direct(name)?);
         }
     }
     storage.sync_names()

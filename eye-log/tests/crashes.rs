@@ -175,6 +175,42 @@ fn what_a_failed_sync_left_in_the_cache_is_not_believed() {
     }
 }
 
+/// The same for each sync of a life: of segments, sealed files and manifests. The process ends and another one goes on
+/// for a while with what it finds, on the same machine; then the power goes. Some processes end right after the lie, before
+/// they can write again what it took.
+#[test]
+fn a_lie_of_every_sync_loses_nothing() {
+    let whole = Faulty::default();
+    Story::on(whole.clone(), 7).one_life();
+    let calls = whole.calls();
+    let step = usize::try_from(number("EYE_CALL_STEP", 3)).unwrap();
+    let mut lies = 0;
+    for call in (1..=calls).step_by(step) {
+        for (retention, at_once) in Retention::ALL
+            .into_iter()
+            .flat_map(|one| [(one, false), (one, true)])
+        {
+            let disk = Faulty::default();
+            let mut story = Story::on(disk.clone(), 7);
+            disk.sync_lies_from(call);
+            if at_once {
+                disk.power_goes_at(call + 1);
+            }
+            story.one_life();
+            disk.process_ends();
+            story.send_some(2);
+            disk.power_goes_at(disk.calls() + 1);
+            story.close();
+            disk.power_cut(call, retention);
+            story.check(&format!(
+                "the sync at call {call} lied, {retention:?}, at once: {at_once}"
+            ));
+            lies += 1;
+        }
+    }
+    println!("{calls} calls, every {step}th: {lies} lies");
+}
+
 /// A full disk refuses, tears nothing, and takes again as soon as there is room.
 #[test]
 fn a_full_disk_refuses_and_goes_on() {

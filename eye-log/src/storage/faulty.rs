@@ -58,7 +58,8 @@ struct State {
     calls: u64,
     power_goes_at: Option<u64>,
     fails_at: Option<u64>,
-    next_sync_lies: bool,
+    /// The first sync that is this call or a later one lies.
+    sync_lies_from: Option<u64>,
     power_is_gone: bool,
     capacity: Option<u64>,
 }
@@ -182,7 +183,12 @@ impl Faulty {
     /// Has the next sync fail while the page cache pretends that nothing happened: the bytes are still read, and never
     /// reach the disk (what Linux does).
     pub fn next_sync_lies(&self) {
-        self.state().next_sync_lies = true;
+        self.sync_lies_from(0);
+    }
+
+    /// Has the first sync that is the call with this number, or a later one, fail as [`Self::next_sync_lies`] says.
+    pub fn sync_lies_from(&self, call: u64) {
+        self.state().sync_lies_from = Some(call);
     }
 
     /// Sets how many bytes fit, all files together; `None` for any number.
@@ -239,7 +245,7 @@ impl Faulty {
         state.power_is_gone = false;
         state.power_goes_at = None;
         state.fails_at = None;
-        state.next_sync_lies = false;
+        state.sync_lies_from = None;
     }
 
     /// Ends the process but not the power: everything written is still there.
@@ -248,7 +254,7 @@ impl Faulty {
         state.power_is_gone = false;
         state.power_goes_at = None;
         state.fails_at = None;
-        state.next_sync_lies = false;
+        state.sync_lies_from = None;
     }
 
     /// Returns a file's bytes as a process sees them.
@@ -502,7 +508,11 @@ impl StorageFile for FaultyFile {
         if state.call()? {
             return Err(no_power());
         }
-        let lies = std::mem::take(&mut state.next_sync_lies);
+        let calls = state.calls;
+        let lies = state
+            .sync_lies_from
+            .take_if(|from| *from <= calls)
+            .is_some();
         let file = &mut state.files[self.file];
         let changes = std::mem::take(&mut file.unsynced);
         if lies {
