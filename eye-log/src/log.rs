@@ -15,7 +15,7 @@ use crate::config::LogConfig;
 use crate::disk_floor::DiskFloor;
 use crate::erasures::{Erasure, Erasures};
 use crate::error::{AppendError, ChangeError, Damage, OpenError, QueueFull, ReadError};
-use crate::files::Files;
+use crate::files::{Files, MANIFESTS};
 use crate::format::seal::Seal;
 use crate::keeper::Chore;
 use crate::offset::{DurableEnd, Offset};
@@ -162,6 +162,7 @@ impl Log {
         };
         let window = i64::try_from(config.idempotency_window.as_micros()).unwrap_or(i64::MAX);
         let sealed = Arc::new(SealedShared::default());
+        settle(storage.as_ref()).map_err(io("syncing what the last process left in"))?;
         let mut found = recovery::recover(storage.as_ref(), &sealed, window, Mode::Write)
             .map_err(|failed| failed.within(folder))?;
         let tail = found.tail.take();
@@ -341,6 +342,22 @@ impl Log {
     pub fn close(&self) {
         self.inner.close();
     }
+}
+
+/// Puts on the disk what opening is going to believe. A process that was killed may have left names and a copy of the
+/// manifest in the page cache alone; whoever relies on them, takes away what they replace, or overwrites the other copy,
+/// would lose the log to a power cut.
+fn settle(storage: &dyn Storage) -> std::io::Result<()> {
+    let names = storage.list()?;
+    for name in MANIFESTS {
+        if names.iter().any(|other| other == name) {
+            storage.open(name)?.sync()?;
+            // After a failed sync the cache shows a copy that the disk does not have, and syncing again says that all is
+            // well. Opening past the cache drops such pages, so that recovery reads what the disk holds.
+            drop(storage.open_direct(name)?);
+        }
+    }
+    storage.sync_names()
 }
 
 impl Inner {

@@ -144,6 +144,10 @@ impl StorageFile for Direct {
         while read < wanted {
             match FileExt::read_at(&self.file, &mut aligned[read..], start + read as u64) {
                 Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                // Only the end of the file leaves a part of a page; reading on from there would not be aligned.
+                Ok(more) if more % DIRECT_ALIGNMENT != 0 && read + more < wanted => {
+                    return Err(io::ErrorKind::UnexpectedEof.into());
+                }
                 Ok(more) => read += more,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),

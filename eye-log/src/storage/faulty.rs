@@ -3,22 +3,43 @@
 //! What must stay true: it never does worse than a real disk may. What was synced stays; a name is there after a power
 //! cut if it was synced, and may be if it was not; of what was written and not synced any sectors may be there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{Storage, StorageFile};
 
+#[cfg(test)]
+mod tests;
+
 /// What a disk writes as a whole.
 const SECTOR_BYTES: usize = 512;
+/// What the page cache writes as a whole.
+const PAGE_BYTES: usize = 4096;
 
 /// Which of the unsynced bytes a power cut leaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Retention {
     /// Those written first, up to some byte.
     Prefix,
-    /// Any sectors.
+    /// Any sectors of 512 bytes.
     Subset,
+    /// Any pages of 4096 bytes.
+    Pages,
+}
+
+impl Retention {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Prefix, Self::Subset, Self::Pages];
+
+    /// What is kept or lost as a whole; `None` where bytes are.
+    fn unit(self) -> Option<usize> {
+        match self {
+            Self::Prefix => None,
+            Self::Subset => Some(SECTOR_BYTES),
+            Self::Pages => Some(PAGE_BYTES),
+        }
+    }
 }
 
 /// A disk in memory. Clones are the same disk.
@@ -37,7 +58,8 @@ struct State {
     calls: u64,
     power_goes_at: Option<u64>,
     fails_at: Option<u64>,
-    next_sync_lies: bool,
+    /// The first sync that is this call or a later one lies.
+    sync_lies_from: Option<u64>,
     power_is_gone: bool,
     capacity: Option<u64>,
 }
@@ -55,6 +77,8 @@ struct Content {
     live: Vec<u8>,
     synced: Vec<u8>,
     unsynced: Vec<Change>,
+    /// Whether a sync lied: what a process sees is more than the disk has or will get.
+    pretends: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -159,12 +183,22 @@ impl Faulty {
     /// Has the next sync fail while the page cache pretends that nothing happened: the bytes are still read, and never
     /// reach the disk (what Linux does).
     pub fn next_sync_lies(&self) {
-        self.state().next_sync_lies = true;
+        self.sync_lies_from(0);
+    }
+
+    /// Has the first sync that is the call with this number, or a later one, fail as [`Self::next_sync_lies`] says.
+    pub fn sync_lies_from(&self, call: u64) {
+        self.state().sync_lies_from = Some(call);
     }
 
     /// Sets how many bytes fit, all files together; `None` for any number.
     pub fn set_capacity(&self, bytes: Option<u64>) {
         self.state().capacity = bytes;
+    }
+
+    /// Returns how many bytes the files have, all together.
+    pub fn used_bytes(&self) -> u64 {
+        self.state().used()
     }
 
     /// Says whether the power went.
@@ -179,10 +213,10 @@ impl Faulty {
         let changes = std::mem::take(&mut state.name_changes);
         let kept = match retention {
             Retention::Prefix => dice.below(changes.len() as u64 + 1),
-            Retention::Subset => u64::MAX,
+            Retention::Subset | Retention::Pages => u64::MAX,
         };
         for (number, change) in (0u64..).zip(changes) {
-            if number >= kept || (retention == Retention::Subset && dice.one_in(2)) {
+            if number >= kept || (retention != Retention::Prefix && dice.one_in(2)) {
                 continue;
             }
             match change {
@@ -199,13 +233,19 @@ impl Faulty {
             }
         }
         state.names = state.synced_names.clone();
-        for file in &mut state.files {
-            file.cut(&mut dice, retention);
+        let named: BTreeSet<usize> = state.names.values().copied().collect();
+        for (number, file) in state.files.iter_mut().enumerate() {
+            if named.contains(&number) {
+                file.cut(&mut dice, retention);
+            } else {
+                // Nobody can open it any more, and a disk that lives through many crashes has many of these.
+                *file = Content::default();
+            }
         }
         state.power_is_gone = false;
         state.power_goes_at = None;
         state.fails_at = None;
-        state.next_sync_lies = false;
+        state.sync_lies_from = None;
     }
 
     /// Ends the process but not the power: everything written is still there.
@@ -214,7 +254,7 @@ impl Faulty {
         state.power_is_gone = false;
         state.power_goes_at = None;
         state.fails_at = None;
-        state.next_sync_lies = false;
+        state.sync_lies_from = None;
     }
 
     /// Returns a file's bytes as a process sees them.
@@ -232,6 +272,7 @@ impl Faulty {
             live: bytes.clone(),
             synced: bytes,
             unsynced: Vec::new(),
+            pretends: false,
         });
         state.names.insert(name.to_owned(), file);
         state.synced_names.insert(name.to_owned(), file);
@@ -251,40 +292,55 @@ impl Faulty {
 }
 
 impl Content {
+    /// Writes as far as a process can see.
+    fn take_in(&mut self, at: usize, bytes: &[u8]) {
+        write(&mut self.live, at, bytes);
+        self.unsynced.push(Change::Write(at, bytes.to_vec()));
+    }
+
     fn cut(&mut self, dice: &mut Dice, retention: Retention) {
+        if self.unsynced.is_empty() && !self.pretends {
+            return;
+        }
         let changes = std::mem::take(&mut self.unsynced);
-        let whole = match retention {
-            Retention::Prefix => dice.below(changes.len() as u64 + 1),
-            Retention::Subset => u64::MAX,
-        };
-        for (number, change) in (0u64..).zip(changes) {
-            match (retention, &change) {
-                (Retention::Prefix, _) if number < whole => change.apply(&mut self.synced),
-                (Retention::Prefix, Change::Write(at, bytes)) if number == whole => {
-                    let kept = usize::try_from(dice.below(bytes.len() as u64 + 1)).unwrap_or(0);
-                    write(&mut self.synced, *at, &bytes[..kept]);
-                }
-                (Retention::Prefix, _) => {}
-                (Retention::Subset, Change::Resize(_)) => {
-                    if dice.one_in(2) {
-                        change.apply(&mut self.synced);
-                    }
-                }
-                (Retention::Subset, Change::Write(at, bytes)) => {
-                    let mut from = 0;
-                    while from < bytes.len() {
-                        // Sectors are those of the file, not of the write.
-                        let room = SECTOR_BYTES - (at + from) % SECTOR_BYTES;
-                        let to = (from + room).min(bytes.len());
-                        if dice.one_in(2) {
-                            write(&mut self.synced, at + from, &bytes[from..to]);
-                        }
-                        from = to;
-                    }
-                }
-            }
+        match retention.unit() {
+            None => self.keep_prefix(dice, &changes),
+            Some(unit) => self.keep_subset(dice, &changes, unit),
         }
         self.live.clone_from(&self.synced);
+        self.pretends = false;
+    }
+
+    /// Keeps the changes before some byte of one of them.
+    fn keep_prefix(&mut self, dice: &mut Dice, changes: &[Change]) {
+        let whole = usize::try_from(dice.below(changes.len() as u64 + 1)).unwrap_or(0);
+        for change in &changes[..whole] {
+            change.apply(&mut self.synced);
+        }
+        if let Some(Change::Write(at, bytes)) = changes.get(whole) {
+            let kept = usize::try_from(dice.below(bytes.len() as u64 + 1)).unwrap_or(0);
+            write(&mut self.synced, *at, &bytes[..kept]);
+        }
+    }
+
+    /// Keeps any units of `unit` bytes. They are those of the file, not of the write.
+    fn keep_subset(&mut self, dice: &mut Dice, changes: &[Change], unit: usize) {
+        for change in changes {
+            let Change::Write(at, bytes) = change else {
+                if dice.one_in(2) {
+                    change.apply(&mut self.synced);
+                }
+                continue;
+            };
+            let mut from = 0;
+            while from < bytes.len() {
+                let to = (from + unit - (at + from) % unit).min(bytes.len());
+                if dice.one_in(2) {
+                    write(&mut self.synced, at + from, &bytes[from..to]);
+                }
+                from = to;
+            }
+        }
     }
 
     /// What reading past the page cache finds: written pages reach the disk first, those that lie do not.
@@ -326,8 +382,11 @@ impl Storage for Faulty {
             }
             let file = *state.names.get(name).ok_or(io::ErrorKind::NotFound)?;
             // Clean pages are dropped from the cache: from now on everybody reads what the disk has.
-            let on_disk = state.files[file].on_disk();
-            state.files[file].live = on_disk;
+            if state.files[file].pretends {
+                let on_disk = state.files[file].on_disk();
+                state.files[file].live = on_disk;
+                state.files[file].pretends = false;
+            }
         }
         self.open(name)
     }
@@ -413,8 +472,17 @@ impl StorageFile for FaultyFile {
 
     fn write_at(&self, bytes: &[u8], position: u64) -> io::Result<()> {
         let mut state = self.disk.state();
-        let power_goes = state.call()?;
         let at = place(position);
+        let power_goes = match state.call() {
+            Ok(power_goes) => power_goes,
+            Err(error) => {
+                // A write that fails may have written some of it.
+                if !state.power_is_gone {
+                    state.files[self.file].take_in(at, &bytes[..bytes.len() / 2]);
+                }
+                return Err(error);
+            }
+        };
         let grows = (at + bytes.len()).saturating_sub(state.files[self.file].live.len()) as u64;
         let room = state
             .capacity
@@ -425,10 +493,7 @@ impl StorageFile for FaultyFile {
         } else {
             bytes.len()
         };
-        let taken = &bytes[..fits];
-        let file = &mut state.files[self.file];
-        write(&mut file.live, at, taken);
-        file.unsynced.push(Change::Write(at, taken.to_vec()));
+        state.files[self.file].take_in(at, &bytes[..fits]);
         if power_goes {
             return Err(no_power());
         }
@@ -443,10 +508,15 @@ impl StorageFile for FaultyFile {
         if state.call()? {
             return Err(no_power());
         }
-        let lies = std::mem::take(&mut state.next_sync_lies);
+        let calls = state.calls;
+        let lies = state
+            .sync_lies_from
+            .take_if(|from| *from <= calls)
+            .is_some();
         let file = &mut state.files[self.file];
         let changes = std::mem::take(&mut file.unsynced);
         if lies {
+            file.pretends = true;
             return Err(failed());
         }
         for change in changes {

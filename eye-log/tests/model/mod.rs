@@ -53,6 +53,9 @@ impl Sent {
 
 pub(crate) struct Story {
     disk: Faulty,
+    seed: u64,
+    /// How often power went, a call failed, a sync lied or the disk was full.
+    crashes: u64,
     log: Option<Log>,
     dice: Dice,
     next_number: u64,
@@ -60,7 +63,6 @@ pub(crate) struct Story {
     acknowledged: BTreeMap<u64, Sent>,
     /// Batches without an answer: there whole, or not at all.
     unknown: Vec<Vec<Sent>>,
-    owners: BTreeMap<u128, u32>,
     erased: BTreeSet<u64>,
     /// Erasures without an answer.
     maybe_erased: BTreeSet<u64>,
@@ -74,14 +76,30 @@ impl Story {
     pub(crate) fn on(disk: Faulty, seed: u64) -> Self {
         Self {
             disk,
+            seed,
+            crashes: 0,
             log: None,
             dice: Dice::new(seed),
             next_number: 0,
             acknowledged: BTreeMap::new(),
             unknown: Vec::new(),
-            owners: BTreeMap::new(),
             erased: BTreeSet::new(),
             maybe_erased: BTreeSet::new(),
+        }
+    }
+
+    /// Returns a story that went as this one, told of another disk; this one's log must be closed.
+    pub(crate) fn clone_on(&self, disk: Faulty) -> Self {
+        assert!(self.log.is_none());
+        Self {
+            disk,
+            log: None,
+            dice: self.dice.clone(),
+            unknown: self.unknown.clone(),
+            acknowledged: self.acknowledged.clone(),
+            erased: self.erased.clone(),
+            maybe_erased: self.maybe_erased.clone(),
+            ..*self
         }
     }
 
@@ -168,7 +186,6 @@ impl Story {
                 None,
                 "offset {offset} twice"
             );
-            self.owners.insert(one.session, one.application);
         }
     }
 
@@ -177,6 +194,46 @@ impl Story {
         if !self.open() {
             return;
         }
+        let Some((offset, one)) = self.one_known() else {
+            return;
+        };
+        let log = self.log.as_ref().unwrap();
+        if one.with_id
+            && let Ok(receipt) = send(log, repeated(&one))
+        {
+            assert_eq!(receipt.exceptions, [(0, duplicate(offset, &one))]);
+        }
+        if let Ok(receipt) = send(log, stolen(&one)) {
+            assert_eq!(receipt.exceptions, [(0, Exception::SessionConflict)]);
+        }
+    }
+
+    /// After a crash the log must still know whose each session is, and which ids it has: on a sound disk, with no
+    /// way out.
+    fn check_decisions(&mut self, log: &Log, when: &str) {
+        for _ in 0..3 {
+            let Some((offset, one)) = self.one_known() else {
+                return;
+            };
+            let receipt = send(log, stolen(&one)).unwrap();
+            assert_eq!(
+                receipt.exceptions,
+                [(0, Exception::SessionConflict)],
+                "{when}: whose the session of {offset} is"
+            );
+            if one.with_id {
+                let receipt = send(log, repeated(&one)).unwrap();
+                assert_eq!(
+                    receipt.exceptions,
+                    [(0, duplicate(offset, &one))],
+                    "{when}: that {offset} is known"
+                );
+            }
+        }
+    }
+
+    /// Returns one of the events that are there for certain.
+    fn one_known(&mut self) -> Option<(u64, Sent)> {
         let known: Vec<(u64, Sent)> = self
             .acknowledged
             .iter()
@@ -185,36 +242,11 @@ impl Story {
             })
             .map(|(offset, sent)| (*offset, *sent))
             .collect();
-        if known.is_empty() {
-            return;
-        }
-        let (offset, one) = known[usize::try_from(self.dice.below(known.len() as u64)).unwrap()];
-        let log = self.log.as_ref().unwrap();
-        if one.with_id {
-            let mut batch = Batch::new(ApplicationId(one.application));
-            push(&mut batch, &one);
-            if let Ok(receipt) = send(log, batch) {
-                let expected = Exception::Duplicate {
-                    offset,
-                    id: one.id(),
-                };
-                assert_eq!(receipt.exceptions, [(0, expected)]);
-            }
-        }
-        let mut batch = Batch::new(ApplicationId(one.application ^ 1));
-        push(
-            &mut batch,
-            &Sent {
-                with_id: false,
-                ..one
-            },
-        );
-        if let Ok(receipt) = send(log, batch) {
-            assert_eq!(receipt.exceptions, [(0, Exception::SessionConflict)]);
-        }
+        let count = u64::try_from(known.len()).unwrap();
+        (count > 0).then(|| known[usize::try_from(self.dice.below(count)).unwrap()])
     }
 
-    fn erase(&mut self) {
+    pub(crate) fn erase(&mut self) {
         if !self.open() || self.acknowledged.is_empty() {
             return;
         }
@@ -245,6 +277,14 @@ impl Story {
         }
     }
 
+    /// Ends the active segment and waits, by closing, until it is sealed.
+    pub(crate) fn roll_and_close(&mut self) {
+        if self.open() {
+            self.log.as_ref().unwrap().roll().unwrap();
+        }
+        self.close();
+    }
+
     fn compact(&mut self) {
         if !self.open() {
             return;
@@ -263,6 +303,20 @@ impl Story {
         }
     }
 
+    /// Changes applications, and waits until that is done or refused.
+    fn change(&mut self, change: Change) {
+        if !self.open() {
+            return;
+        }
+        let (sender, receiver) = mpsc::channel();
+        let log = self.log.as_ref().unwrap();
+        log.change(change, Actor::default(), move |changed| {
+            let _ = sender.send(changed.is_ok());
+        })
+        .unwrap();
+        let _ = receiver.recv_timeout(Duration::from_secs(20));
+    }
+
     /// Something a log goes through.
     fn step(&mut self) {
         match self.dice.below(24) {
@@ -272,17 +326,8 @@ impl Story {
             }
             13..=16 => self.ask_again(),
             17 => {
-                if self.open() {
-                    let (sender, receiver) = mpsc::channel();
-                    let name = format!("application {}", self.dice.below(u64::MAX));
-                    let change = Change::RegisterApplication { name, token: None };
-                    let log = self.log.as_ref().unwrap();
-                    let queued = log.change(change, Actor::default(), move |changed| {
-                        let _ = sender.send(changed.is_ok());
-                    });
-                    queued.unwrap();
-                    let _ = receiver.recv_timeout(Duration::from_secs(20));
-                }
+                let name = format!("application {}", self.dice.below(u64::MAX));
+                self.change(Change::RegisterApplication { name, token: None });
             }
             18 => self.close(),
             19 => {
@@ -297,7 +342,17 @@ impl Story {
 
     /// Everything a log can go through, in order, the same every time.
     pub(crate) fn one_life(&mut self) {
+        for name in ["zero", "one"] {
+            self.change(Change::RegisterApplication {
+                name: name.to_owned(),
+                token: None,
+            });
+        }
         self.send_some(12);
+        self.change(Change::SetApplicationActive {
+            name: "one".to_owned(),
+            active: false,
+        });
         self.ask_again();
         self.erase();
         self.send_some(6);
@@ -310,36 +365,54 @@ impl Story {
     }
 
     /// Lives for a while with the power going at some call, or another fault; then looks at what is left.
-    pub(crate) fn live_and_crash(&mut self) {
+    /// Says whether the power went in the midst of something; otherwise the process was killed, the log was closed
+    /// in order, or it had failed.
+    pub(crate) fn live_and_crash(&mut self) -> bool {
+        self.crashes += 1;
         let calls = self.disk.calls();
-        let fault = self.dice.below(10);
-        let at = calls + 1 + self.dice.below(60);
+        let fault = self.dice.below(20);
+        let at = calls + 1 + self.dice.below(40);
         match fault {
-            0..=6 => self.disk.power_goes_at(at),
-            7 => self.disk.fails_at(at),
-            8 => self.disk.next_sync_lies(),
+            0..=15 => self.disk.power_goes_at(at),
+            16 => self.disk.fails_at(at),
+            17 => self.disk.next_sync_lies(),
+            18 => {
+                let room = self.dice.below(60_000);
+                self.disk.set_capacity(Some(self.disk.used_bytes() + room));
+            }
             _ => {}
         }
-        for _ in 0..self.dice.below(8) + 1 {
+        // Until the power goes; some faults show late or never, and one end in twenty is in order.
+        let steps = if fault <= 15 {
+            60
+        } else {
+            self.dice.below(8) + 1
+        };
+        for _ in 0..steps {
             self.step();
             if self.disk.power_is_gone() {
                 break;
             }
         }
-        // The process is killed: nothing is closed in order, but its threads must end before the next one begins.
+        // With the power gone, closing writes nothing; it only ends the threads before the next ones begin.
         self.close();
-        if fault == 7 && self.dice.one_in(2) {
+        let power_went = self.disk.power_is_gone();
+        self.disk.set_capacity(None);
+        // A process that is killed in the midst of a call leaves what it wrote in the page cache: the next one sees it,
+        // and a power cut after that may still take it.
+        let only_the_process = self.dice.one_in(if power_went { 4 } else { 2 });
+        let retention = Retention::ALL[usize::try_from(self.dice.below(3)).unwrap()];
+        if only_the_process {
             self.disk.process_ends();
         } else {
-            let retention = if self.dice.one_in(2) {
-                Retention::Prefix
-            } else {
-                Retention::Subset
-            };
             let seed = self.dice.below(u64::MAX);
             self.disk.power_cut(seed, retention);
         }
-        self.check("a crash");
+        self.check(&format!(
+            "EYE_STORY={} crash {}, fault {fault}, {retention:?}, process only: {only_the_process}",
+            self.seed, self.crashes
+        ));
+        power_went && !only_the_process
     }
 
     /// Opens what is left and compares it with what was acknowledged. What nobody knows is known afterwards.
@@ -394,10 +467,13 @@ impl Story {
                 found.len(),
                 sent.len()
             );
+            assert!(
+                found.windows(2).all(|pair| pair[1] == pair[0] + 1),
+                "{when}: a batch is spread over {found:?}"
+            );
             for (offset, one) in found.iter().zip(&sent) {
                 strangers.remove(offset);
                 self.acknowledged.insert(*offset, *one);
-                self.owners.insert(one.session, one.application);
             }
         }
         assert!(
@@ -409,6 +485,10 @@ impl Story {
         let verified = verify::verify_in(&self.disk, None, &mut |_, _| ()).unwrap();
         assert_eq!(verified.damage, [], "{when}");
         assert_eq!(verified.end, end, "{when}");
+        assert_eq!(
+            verified.records, end,
+            "{when}: every offset below the end is a record"
+        );
         let (again, report) =
             open(&self.disk).unwrap_or_else(|error| panic!("{when}, again: {error}"));
         assert_eq!(
@@ -420,6 +500,7 @@ impl Story {
             read,
             "{when}: a second opening shows the same"
         );
+        self.check_decisions(&again, when);
         again.close();
     }
 }
@@ -445,6 +526,31 @@ fn push(batch: &mut Batch, sent: &Sent) {
         depth_max: 64,
     };
     batch.push(&draft.validate(&rules).unwrap());
+}
+
+/// What was stored, sent again.
+fn repeated(sent: &Sent) -> Batch {
+    let mut batch = Batch::new(ApplicationId(sent.application));
+    push(&mut batch, sent);
+    batch
+}
+
+fn duplicate(offset: u64, sent: &Sent) -> Exception {
+    Exception::Duplicate {
+        offset,
+        id: sent.id(),
+    }
+}
+
+/// An event for a session that belongs to another application.
+fn stolen(sent: &Sent) -> Batch {
+    let mut batch = Batch::new(ApplicationId(sent.application ^ 1));
+    let without_id = Sent {
+        with_id: false,
+        ..*sent
+    };
+    push(&mut batch, &without_id);
+    batch
 }
 
 fn send(log: &Log, batch: Batch) -> Result<Receipt, AppendError> {
@@ -496,44 +602,4 @@ pub(crate) fn events_or_errors(log: &Log) -> BTreeMap<u64, Shown> {
             })
             .collect(),
     }
-}
-
-/// Says whether the document lists a byte as free: what nothing checks because nothing means anything by it.
-pub(crate) fn is_free(name: &str, bytes: &[u8], at: usize) -> bool {
-    if name.ends_with(".sealed") {
-        return sealed_padding(bytes)
-            .iter()
-            .any(|range| range.contains(&at));
-    }
-    // Up to seven zeros behind the body of a frame.
-    name.ends_with(".seg") && frame_padding(bytes).iter().any(|range| range.contains(&at))
-}
-
-fn u32_at(bytes: &[u8], at: usize) -> usize {
-    u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap()) as usize
-}
-
-fn frame_padding(bytes: &[u8]) -> Vec<std::ops::Range<usize>> {
-    let mut padding = Vec::new();
-    let mut at = 4096;
-    while at + 64 <= bytes.len() && &bytes[at..at + 4] == b"EYEF" {
-        let end = at + 64 + u32_at(bytes, at + 8);
-        at = end.next_multiple_of(8);
-        padding.push(end..at);
-    }
-    padding
-}
-
-fn sealed_padding(bytes: &[u8]) -> Vec<std::ops::Range<usize>> {
-    let mut padding = Vec::new();
-    let mut at = 4096;
-    while &bytes[at..at + 4] == b"EYEB" {
-        let end = at + 64 + u32_at(bytes, at + 8);
-        at = end.next_multiple_of(8);
-        padding.push(end..at);
-    }
-    // Between the last part of the footer and the trailer.
-    let trailer = bytes.len() - 256;
-    padding.push(trailer - 7..trailer);
-    padding
 }
