@@ -146,7 +146,8 @@ fn steady(events: &Events) {
         let watch = scope.spawn(|| watch(&index, &acknowledged, &over));
         let mut number = 0;
         while began.elapsed() < length {
-            let due = (began.elapsed().as_secs_f64() * rate as f64) as usize / SIZE;
+            let due = rate * usize::try_from(began.elapsed().as_millis()).unwrap_or(usize::MAX)
+                / (1000 * SIZE);
             while number < due {
                 let acknowledged = acknowledged.clone();
                 let sent = batch(events, number, SIZE);

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use crate::format::file_name;
-use crate::format::manifest::{Manifest, ManifestEntry};
+use crate::format::manifest::Manifest;
 use crate::format::sealed_footer::Part;
 use crate::offset::Offset;
 use crate::pieces::{Piece, Pieces};
@@ -123,13 +123,7 @@ impl Files {
     pub(crate) fn replace(&self, storage: &dyn Storage, file: SealedFile) -> io::Result<()> {
         let range = file.range();
         let inside = |base: Offset| range.contains(&base);
-        let entry = ManifestEntry {
-            base: range.start,
-            end: range.end,
-            file_bytes: file.file_bytes,
-            generation: file.header.generation,
-            trailer_checksum: file.trailer.checksum,
-        };
+        let entry = file.manifest_entry();
         self.write(storage, MANIFESTS.len(), |manifest| {
             manifest.files.retain(|old| !inside(old.base));
             let place = manifest.files.partition_point(|old| old.base < entry.base);

@@ -265,7 +265,13 @@ impl Recovered {
         });
         let (bases, controls, file) = match opened {
             Ok(opened) => opened,
-            Err(ReadError::Damaged(damage)) => {
+            Err(ReadError::Damaged(mut damage)) => {
+                // A token that was taken back, or an erased event, must not be back because of a broken file.
+                if entry.controls != Some(0) {
+                    damage.what += "; the file holds changes of applications and tokens, or erasures, without which \
+                                    nobody may be let in";
+                    return Err(damage.into());
+                }
                 sealed.note(&damage);
                 self.pieces.push(Piece::Damaged(
                     entry.base..entry.end,

@@ -184,6 +184,9 @@ pub struct NewTokenRecord {
     pub hash: [u8; 32],
 }
 
+/// More applications than this are not made up for a gap in their numbers.
+const MAX_GAP: u32 = 1 << 16;
+
 /// The applications and tokens as of some offset.
 #[derive(Debug, Clone, Default)]
 pub struct Registry {
@@ -229,20 +232,30 @@ impl Registry {
         ApplicationId(u32::try_from(self.applications.len()).unwrap_or(u32::MAX))
     }
 
+    fn add_application(&mut self, name: String, active: bool, at: i64) {
+        let id = self.next_application();
+        self.by_name.entry(name.clone()).or_insert(id);
+        self.applications.push(Application {
+            id,
+            name,
+            active,
+            created_at: at,
+            limits: Limits::default(),
+        });
+    }
+
     /// Applies a record of the log that arrived at `at`. Records that refer to nothing change nothing.
     pub fn apply(&mut self, change: &RegistryChange, at: i64) {
         match change {
             RegistryChange::Registered { application, name } => {
-                if *application == self.next_application() && !self.by_name.contains_key(name) {
-                    self.by_name.insert(name.clone(), *application);
-                    let name = name.clone();
-                    self.applications.push(Application {
-                        id: *application,
-                        name,
-                        active: true,
-                        created_at: at,
-                        limits: Limits::default(),
-                    });
+                // A gap is what damage left: repair loses records, never the numbers that events carry.
+                let gap = application.0.checked_sub(self.next_application().0);
+                if gap.is_some_and(|gap| gap < MAX_GAP) && !self.by_name.contains_key(name) {
+                    while self.next_application() < *application {
+                        let name = format!("lost-{}", self.next_application().0);
+                        self.add_application(name, false, at);
+                    }
+                    self.add_application(name.clone(), true, at);
                 }
             }
             RegistryChange::SetActive {
@@ -306,6 +319,27 @@ mod tests {
         registry.apply(&register(0, "a"), 1);
         registry.apply(&register(1, "a"), 2);
         assert_eq!(registry.applications().count(), 1);
+        // The registrations of 1 and 2 are lost.
+        registry.apply(&register(3, "d"), 2);
+        let names: Vec<_> = registry
+            .applications()
+            .map(|known| (known.name.as_str(), known.active))
+            .collect();
+        assert_eq!(
+            names,
+            [
+                ("a", true),
+                ("lost-1", false),
+                ("lost-2", false),
+                ("d", true)
+            ]
+        );
+        assert_eq!(
+            registry.application_named("d").unwrap().id,
+            ApplicationId(3)
+        );
+        registry.apply(&register(u32::MAX, "e"), 2);
+        assert_eq!(registry.applications().count(), 4);
         let token = Uuid::from_u128(7);
         let record = NewTokenRecord {
             token,

@@ -27,9 +27,10 @@ use crate::format::seal::Seal;
 use crate::format::sealed_footer::{IdEntry, SessionEntry};
 use crate::log::{Log, Shared, lock};
 use crate::offset::Offset;
-use crate::record::{BlockChange, MaintenanceRecord, Note, Reason};
+use crate::pieces::Piece;
+use crate::record::{BlockChange, MaintenanceRecord, Note, Reason, Record};
 use crate::recovery::{Failed, OpenReport, Recovered, manifests, open_segment};
-use crate::registry::Registry;
+use crate::registry::{Actor, Change, Registry};
 use crate::sealed::{SealedFile, SealedShared};
 use crate::sealing::{FrameSealer, NO_BLOCK, SealError, SealedWriter};
 use crate::segment::Segment;
@@ -45,6 +46,8 @@ pub struct RepairReport {
     pub lost: Vec<(Offset, Offset)>,
     /// Whether the manifest was put together anew.
     pub manifest: bool,
+    /// Names that applications got whose registration is lost while events of them are there. They are disabled.
+    pub unnamed: Vec<String>,
 }
 
 /// Why a log was not repaired. What was there before still is.
@@ -62,6 +65,9 @@ pub enum RepairError {
     /// What is lost could not be recorded.
     #[error(transparent)]
     Append(#[from] AppendError),
+    /// An application whose registration is lost could not be registered again.
+    #[error("an application whose registration is lost could not be registered again: {0}")]
+    Unnamed(String),
     /// No file says which store this is.
     #[error("no file of this log has a header that can be read: nothing can be saved")]
     Nothing,
@@ -139,13 +145,7 @@ pub(crate) fn repair_in(
         ));
         rewritten.extend(finding.replaced());
         let file = finding.save(&shared, end)?;
-        entries.push(ManifestEntry {
-            base: file.header.base,
-            end: file.header.end,
-            file_bytes: file.file_bytes,
-            generation: file.header.generation,
-            trailer_checksum: file.trailer.checksum,
-        });
+        entries.push(file.manifest_entry());
         shared.files.adopt(file);
     }
     let sealed_end = entries.last().map_or(0, |entry| entry.end);
@@ -175,6 +175,7 @@ pub(crate) fn repair_in(
     )?;
     drop(shared);
     let (log, _) = Log::open_storage(storage, folder, LogConfig::default(), held)?;
+    report.unnamed = name_unknown_applications(&log, sealed_end)?;
     if !changes.is_empty() {
         let lost: u64 = report.lost.iter().map(|(first, end)| end - first).sum();
         log.note(Note::Maintenance(MaintenanceRecord {
@@ -189,6 +190,54 @@ pub(crate) fn repair_in(
     }
     log.close();
     Ok(report)
+}
+
+/// Registers, disabled, the applications that events name and no record that was saved does: without that their numbers
+/// would be given again, and their events with them.
+fn name_unknown_applications(log: &Log, sealed_end: Offset) -> Result<Vec<String>, RepairError> {
+    let mut highest = None;
+    for piece in log.shared().files.pieces().iter() {
+        if let Piece::Sealed(file) = piece {
+            let owners = file.session_entries().map_err(SealError::Read)?;
+            highest = highest.max(owners.iter().map(|entry| entry.application).max());
+        }
+    }
+    let mut scan = log.reader().scan(sealed_end);
+    let mut see = |_, record: Record<'_>| {
+        if let Record::Event(event) = record {
+            highest = highest.max(Some(event.application));
+        }
+    };
+    while scan.read(&mut see).map_err(SealError::Read)? > 0 {}
+    let mut unnamed = Vec::new();
+    while let Some(next) = highest.map(|_| log.registry().next_application())
+        && Some(next) <= highest
+    {
+        let name = format!("lost-{}-{}", next.0, crate::time::now());
+        for change in [
+            Change::RegisterApplication {
+                name: name.clone(),
+                token: None,
+            },
+            Change::SetApplicationActive {
+                name: name.clone(),
+                active: false,
+            },
+        ] {
+            let (reply, answer) = std::sync::mpsc::sync_channel(1);
+            let sent = log.change(change, Actor::default(), move |changed| {
+                drop(reply.send(changed))
+            });
+            sent.map_err(|full| RepairError::Unnamed(full.to_string()))?;
+            match answer.recv() {
+                Ok(Ok(_)) => {}
+                Ok(Err(error)) => return Err(RepairError::Unnamed(error.to_string())),
+                Err(error) => return Err(RepairError::Unnamed(error.to_string())),
+            }
+        }
+        unnamed.push(name);
+    }
+    Ok(unnamed)
 }
 
 /// Looks at every file, in order.

@@ -14,6 +14,7 @@ use crate::format::block::{BLOCK_HEADER_BYTES, Block};
 use crate::format::file_name::SealedName;
 use crate::format::filter;
 use crate::format::keys::Keys;
+use crate::format::manifest::ManifestEntry;
 use crate::format::seal::Seal;
 use crate::format::sealed_footer::{
     BlockEntry, ChangeEntry, IdEntry, LedgerEntry, Part, SessionEntry, TRAILER_BYTES, Trailer,
@@ -293,6 +294,18 @@ impl SealedFile {
             return Err(self.damage(entry.first, "another block than the footer names"));
         }
         Ok(block)
+    }
+
+    /// Returns what the manifest says of this file.
+    pub(crate) fn manifest_entry(&self) -> ManifestEntry {
+        ManifestEntry {
+            base: self.header.base,
+            end: self.header.end,
+            file_bytes: self.file_bytes,
+            generation: self.header.generation,
+            trailer_checksum: self.trailer.checksum,
+            controls: Some(u32::try_from(self.trailer.count(Part::Controls)).unwrap_or(u32::MAX)),
+        }
     }
 
     /// Returns the offsets of records that are neither events nor gone.

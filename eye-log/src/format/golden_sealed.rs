@@ -281,6 +281,7 @@ fn manifest() -> Manifest {
             file_bytes: 5000,
             generation: 3,
             trailer_checksum: 0xabcd,
+            controls: None,
         }],
     }
 }

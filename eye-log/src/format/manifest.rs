@@ -35,6 +35,9 @@ pub struct ManifestEntry {
     pub generation: u32,
     /// The checksum at the end of its trailer.
     pub trailer_checksum: u32,
+    /// How many records in it are no events, so that a file which cannot be opened is known to hold no registry change
+    /// and no erasure; `None` in a manifest that did not say.
+    pub controls: Option<u32>,
 }
 
 impl Manifest {
@@ -54,7 +57,9 @@ impl Manifest {
             out.extend_from_slice(&file.file_bytes.to_le_bytes());
             out.extend_from_slice(&file.generation.to_le_bytes());
             out.extend_from_slice(&file.trailer_checksum.to_le_bytes());
-            out.extend_from_slice(&[0; 8]);
+            let controls = file.controls.map_or(0, |count| count.saturating_add(1));
+            out.extend_from_slice(&controls.to_le_bytes());
+            out.extend_from_slice(&[0; 4]);
         }
         let sum = checksum(0, &out);
         out.extend_from_slice(&sum.to_le_bytes());
@@ -82,6 +87,7 @@ impl Manifest {
                 file_bytes: u64_at(entry, 16),
                 generation: u32_at(entry, 24),
                 trailer_checksum: u32_at(entry, 28),
+                controls: u32_at(entry, 32).checked_sub(1),
             })
             .collect();
         let mut expected = 0;
@@ -113,6 +119,7 @@ mod tests {
             file_bytes: 9000 + base,
             generation: 2,
             trailer_checksum: 77,
+            controls: (base > 0).then_some(3),
         };
         let manifest = Manifest {
             sequence: 12,
@@ -144,6 +151,7 @@ mod tests {
             file_bytes: 1,
             generation: 0,
             trailer_checksum: 0,
+            controls: None,
         });
         assert!(Manifest::decode(&manifest.encode()).is_err());
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::error::Damage;
 use crate::files::MANIFESTS;
 use crate::format::file_name;
-use crate::format::manifest::{Manifest, ManifestEntry};
+use crate::format::manifest::Manifest;
 use crate::recovery::Failed;
 use crate::sealed::{SealedFile, SealedShared};
 use crate::storage::{Storage, read_vec};
@@ -112,13 +112,7 @@ pub(crate) fn guess(storage: &dyn Storage, names: &[String]) -> Manifest {
             continue;
         };
         manifest.store = file.header.store;
-        manifest.files.push(ManifestEntry {
-            base: name.base,
-            end: name.end,
-            file_bytes: file.file_bytes,
-            generation: name.generation,
-            trailer_checksum: file.trailer.checksum,
-        });
+        manifest.files.push(file.manifest_entry());
         expected = name.end;
     }
     manifest.durable_end = expected;

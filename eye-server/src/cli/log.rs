@@ -38,6 +38,14 @@ pub(crate) enum LogCommand {
     Dump(dump::DumpArgs),
     Replay(replay::ReplayArgs),
     Compact(compact::CompactArgs),
+    /// Save what can be saved of a damaged log: never runs on its own
+    #[command(
+        long_about = "Save what can be saved of a damaged log, which no server may have open.\n\n\
+                      Every whole record is kept; the damaged files are kept aside under another name; what is lost \
+                      becomes a range that says so, with a record of it in the log. Exit status 1 if records are lost.",
+        after_help = "Examples:\n  eye log repair\n  eye log repair --data /backup/eye --json"
+    )]
+    Repair,
 }
 
 pub(crate) async fn run(command: &LogCommand, common: &Common) -> Result<Outcome, Failure> {
@@ -108,31 +116,42 @@ fn repaired(folder: &Path, in_json: bool) -> Result<Outcome, Failure> {
     } else if report == RepairReport::default() {
         "nothing is damaged; nothing was changed".to_owned()
     } else {
-        let ranges: Vec<String> = report
-            .lost
-            .iter()
-            .map(|(first, end)| format!("{first} to {}", end - 1))
-            .collect();
-        let lost = match ranges.is_empty() {
-            true => "nothing is lost".to_owned(),
-            false => format!("lost are the records {}", ranges.join(", ")),
-        };
-        let manifest = if report.manifest {
-            "; the manifest was put together again"
-        } else {
-            ""
-        };
-        format!(
-            "{lost}{manifest}; {} damaged files are kept aside: {}",
-            report.kept_aside.len(),
-            report.kept_aside.join(", ")
-        )
+        repaired_text(&report)
     })?;
     Ok(if report.lost.is_empty() {
         Outcome::Done
     } else {
         Outcome::No
     })
+}
+
+fn repaired_text(report: &RepairReport) -> String {
+    let mut lines = Vec::new();
+    for (first, end) in &report.lost {
+        lines.push(format!("lost: records {first} to {}", end - 1));
+    }
+    if report.lost.is_empty() {
+        lines.push("nothing is lost".to_owned());
+    }
+    if report.manifest {
+        lines.push("the manifest was put together again from the files".to_owned());
+    }
+    for name in &report.unnamed {
+        lines.push(format!(
+            "an application lost its name; it is called {name} now, is disabled, and its events are there"
+        ));
+    }
+    for name in &report.kept_aside {
+        lines.push(format!("kept aside: {name}"));
+    }
+    if !report.lost.is_empty() {
+        lines.push(
+            "if a token was revoked, a session erased or a limit set in what is lost, do it again; `eye token list` \
+             and `eye app list` show what holds now"
+                .to_owned(),
+        );
+    }
+    lines.join("\n")
 }
 
 /// Reads the hash of a seal.
