@@ -175,7 +175,6 @@ pub(crate) fn repair_in(
     )?;
     drop(shared);
     let (log, _) = Log::open_storage(storage, folder, LogConfig::default(), held)?;
-    report.unnamed = name_unknown_applications(&log, sealed_end)?;
     if !changes.is_empty() {
         let lost: u64 = report.lost.iter().map(|(first, end)| end - first).sum();
         log.note(Note::Maintenance(MaintenanceRecord {
@@ -188,6 +187,8 @@ pub(crate) fn repair_in(
             blocks: changes,
         }))?;
     }
+    // Behind the record of what was lost, whose offset the files carry.
+    report.unnamed = name_unknown_applications(&log, sealed_end)?;
     log.close();
     Ok(report)
 }
