@@ -32,6 +32,7 @@ mod recovery;
 pub mod registry;
 pub mod repair;
 mod retention;
+mod scrub;
 mod sealed;
 pub mod sealing;
 mod segment;
@@ -58,4 +59,5 @@ pub use registry::{
     Actor, Application, ApplicationId, Change, Changed, Limits, NewToken, Registry, Token,
     TokenKind,
 };
+pub use scrub::ScrubReport;
 pub use time::{format_timestamp, now, parse_timestamp};

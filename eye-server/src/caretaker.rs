@@ -3,7 +3,7 @@
 //! What must stay true: an erasure is done only when its bytes are gone from the log and from the index, and somebody
 //! has looked.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use eye_index::Needs;
 use eye_log::compaction::{CompactError, CompactReport, Compaction, ErasedFromLog};
@@ -19,6 +19,8 @@ use crate::tasks::Pulse;
 
 /// How often retention is looked at.
 const RETENTION_EVERY: Duration = Duration::from_secs(3600);
+/// How long after the start sealed files are first read from the disk.
+const SCRUB_AFTER_START: Duration = Duration::from_secs(600);
 /// How often it looks whether there is something to erase.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
@@ -173,12 +175,56 @@ fn mend_index(state: &AppState) -> Result<(), Problem> {
     Ok(())
 }
 
+/// How long a scrub sleeps at most before it looks whether the service stops.
+const SCRUB_NAP: Duration = Duration::from_millis(200);
+
+/// Reads all sealed files from the disk over and over, slowly. Blocks until the service stops.
+fn scrub(state: &AppState) {
+    let settings = state.settings();
+    let (interval, rate) = (settings.scrub_interval, settings.scrub_rate.max(1));
+    let nap = |until: Instant| {
+        while Instant::now() < until && !state.is_stopping() {
+            std::thread::sleep(SCRUB_NAP.min(until - Instant::now().min(until)));
+        }
+        !state.is_stopping()
+    };
+    // The start of a service has other work, and a service that is restarted often is not to read all the time.
+    let mut due = Instant::now() + interval.min(SCRUB_AFTER_START);
+    while nap(due) {
+        due = Instant::now() + interval;
+        let mut resume = Instant::now();
+        let passed = state.log().scrub(&mut |bytes| {
+            resume += Duration::from_secs_f64(bytes as f64 / rate as f64);
+            nap(resume)
+        });
+        match passed {
+            Ok(report) if report.stopped => {}
+            Ok(report) => tracing::info!(
+                files = report.files,
+                bytes = report.bytes,
+                damaged = state.log().damage().len(),
+                "every sealed file was read from the disk"
+            ),
+            Err(error) => tracing::error!(%error, "the disk could not be read"),
+        }
+    }
+}
+
 /// Looks after the log for as long as the service runs: retention once an hour, erasures within their deadline.
 pub(crate) async fn run(state: AppState) {
     let inner = state.clone();
     let mended = tokio::task::spawn_blocking(move || mend_index(&inner)).await;
     if let Ok(Err(problem)) = mended {
         tracing::error!(?problem, "the index could not be compared with the log");
+    }
+    if !state.settings().scrub_interval.is_zero() {
+        let inner = state.clone();
+        let spawned = std::thread::Builder::new()
+            .name("eye-scrub".to_owned())
+            .spawn(move || scrub(&inner));
+        if let Err(error) = spawned {
+            tracing::error!(%error, "sealed files are not checked in the background");
+        }
     }
     let mut retention_due = tokio::time::Instant::now() + RETENTION_EVERY;
     loop {

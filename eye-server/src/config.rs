@@ -65,6 +65,10 @@ pub struct Settings {
     pub disk_reserve: usize,
     /// Within which time what was erased is gone from every file.
     pub erasure_deadline: Duration,
+    /// How often every sealed file is read from the disk and checked; 0 for never.
+    pub scrub_interval: Duration,
+    /// How fast it is read, bytes a second.
+    pub scrub_rate: usize,
     /// The indexer's nice value, 0 to 19: how far it steps back behind sending and reading. 20: only when nothing
     /// else wants to run.
     pub indexer_nice: usize,
@@ -111,6 +115,8 @@ impl Settings {
             segment_max_bytes: 128 * MIB,
             disk_reserve: 512 * MIB,
             erasure_deadline: Duration::from_secs(24 * 3600),
+            scrub_interval: Duration::from_secs(7 * 24 * 3600),
+            scrub_rate: 8 * MIB,
             indexer_nice: 5,
         }
     }
@@ -193,7 +199,7 @@ impl Settings {
     }
 
     /// Every number among the settings: its name, its unit, its place.
-    fn entries(&mut self) -> [(&'static str, &'static str, Slot<'_>); 16] {
+    fn entries(&mut self) -> [(&'static str, &'static str, Slot<'_>); 18] {
         [
             (
                 "event_max_bytes",
@@ -253,6 +259,16 @@ impl Settings {
                 "erasure_deadline",
                 "seconds",
                 Slot::Time(&mut self.erasure_deadline),
+            ),
+            (
+                "scrub_interval",
+                "seconds",
+                Slot::Time(&mut self.scrub_interval),
+            ),
+            (
+                "scrub_rate",
+                "bytes a second",
+                Slot::Count(&mut self.scrub_rate),
             ),
             (
                 "indexer_nice",

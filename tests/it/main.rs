@@ -25,6 +25,8 @@ mod reading;
 mod real_data;
 /// What was acknowledged survives kill -9, a torn tail and the loss of the index.
 mod recovery;
+/// A damaged file is found, named, served around and repaired, and takes no revocation back.
+mod repairing;
 /// `eye replay` drives a log through another service, to standard output, and into the index, and repeats harmlessly.
 mod replaying;
 /// A search finds what a plain scan finds, in every script, newest first.

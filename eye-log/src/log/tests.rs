@@ -572,6 +572,41 @@ fn a_damaged_block_is_an_error_for_its_range_and_the_rest_serves_on() {
 }
 
 #[test]
+fn a_scrub_names_what_no_read_has_met() {
+    let folder = tempfile::tempdir().unwrap();
+    rolled(folder.path());
+    let files = sealed(folder.path());
+    let (log, report) = Log::open(folder.path(), small()).unwrap();
+    assert_eq!(report.damage, []);
+    let clean = log.scrub(&mut |_| true).unwrap();
+    assert_eq!((clean.files, clean.stopped), (files.len(), false));
+    let sizes: u64 = files
+        .iter()
+        .map(|file| folder.path().join(&file.file).metadata().unwrap().len())
+        .sum();
+    // All but the padding and the trailer, which is read beside the parts.
+    assert!(clean.bytes > 0 && clean.bytes < sizes);
+    assert_eq!(log.damage(), []);
+    flip(&folder.path().join(&files[1].file), 4096 + 100);
+    let told = log.scrub(&mut |_| true).unwrap();
+    assert_eq!(told.files, files.len() - 1);
+    let damage = log.damage();
+    assert_eq!(damage.len(), 1);
+    assert_eq!(
+        (damage[0].file.as_str(), damage[0].first_offset),
+        (files[1].file.as_str(), files[1].base)
+    );
+    std::fs::remove_file(folder.path().join(&files[0].file)).unwrap();
+    log.scrub(&mut |_| true).unwrap();
+    assert!(
+        log.damage()
+            .iter()
+            .any(|damage| damage.file == files[0].file)
+    );
+    assert!(log.scrub(&mut |_| false).unwrap().stopped);
+}
+
+#[test]
 fn a_missing_sealed_file_is_reported_and_the_rest_serves_on() {
     let folder = tempfile::tempdir().unwrap();
     rolled(folder.path());
