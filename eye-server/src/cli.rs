@@ -6,6 +6,7 @@ mod app;
 mod backup;
 mod caret;
 mod compact;
+mod config;
 mod erase;
 mod figures;
 mod log;
@@ -14,25 +15,22 @@ mod replay;
 mod search;
 mod send;
 mod serve;
+mod setting_flags;
 mod table;
 mod task;
 mod token;
 mod torture;
 
 use crate::client::{Client, ClientError, MissingFolder, Target};
-use clap::{
-    Args, CommandFactory, Parser, Subcommand,
-    builder::{OsStringValueParser, TypedValueParser},
-};
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use eye_server::config::{Given, LogFilter, data_folder};
+use eye_server::{Settings, logging};
 use std::{
-    ffi::OsString,
     fmt,
     io::{self, Write},
     path::PathBuf,
     process::ExitCode,
 };
-
-const DATA: &str = "./eye-data";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -61,16 +59,15 @@ pub(crate) struct Cli {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Where")]
 pub(crate) struct Common {
-    /// The data folder
-    #[arg(
-        long,
-        global = true,
-        value_name = "DIR",
-        env = "EYE_DATA",
-        default_value = DATA,
-        value_parser = OsStringValueParser::new().map(folder)
-    )]
+    /// The data folder [env: EYE_DATA] [default: ./eye-data]
+    #[arg(long = "data", global = true, value_name = "DIR")]
+    given_data: Option<PathBuf>,
+    /// The data folder that this comes to.
+    #[arg(skip)]
     data: PathBuf,
+    /// The file with settings [env: EYE_CONFIG] [default: eye.toml in the data folder]
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
     /// A running server instead of a folder, e.g. http://127.0.0.1:8001
     #[arg(long, global = true, value_name = "URL")]
     server: Option<String>,
@@ -91,6 +88,7 @@ pub(crate) struct Common {
 #[derive(Debug, Subcommand)]
 enum Command {
     Serve(serve::ServeArgs),
+    Config(config::ConfigArgs),
     #[command(subcommand)]
     App(app::AppCommand),
     #[command(subcommand)]
@@ -117,21 +115,6 @@ pub(crate) fn read() -> Cli {
     cli
 }
 
-impl Cli {
-    /// Returns how much is logged unless `EYE_LOG` says otherwise.
-    pub(crate) fn log_level(&self) -> &'static str {
-        match self.command {
-            Some(Command::Serve(_)) => "info",
-            _ => "warn",
-        }
-    }
-}
-
-/// Returns the data folder; an empty `EYE_DATA` means that none is named.
-fn folder(text: OsString) -> PathBuf {
-    PathBuf::from(if text.is_empty() { DATA.into() } else { text })
-}
-
 /// Runs the command and says with the exit status what came of it.
 pub(crate) fn run(cli: Cli) -> ExitCode {
     let Some(command) = cli.command else {
@@ -149,10 +132,16 @@ pub(crate) fn run(cli: Cli) -> ExitCode {
             return ExitCode::from(3);
         }
     };
-    let common = cli.common;
+    let mut common = cli.common;
     let result = runtime.block_on(async {
+        common.data = data_folder(&common.given(Vec::new())).map_err(Failure::Usage)?;
+        if !matches!(command, Command::Serve(_)) {
+            let filter = LogFilter::of_a_command().map_err(Failure::Usage)?;
+            prepare(&filter);
+        }
         match command {
-            Command::Serve(args) => serve::run(&args, &common).await,
+            Command::Serve(args) => serve::run(args, &common).await,
+            Command::Config(args) => config::run(args, &common).await,
             Command::App(command) => app::run(&command, &common).await,
             Command::Token(command) => token::run(&command, &common).await,
             Command::Send(args) => send::run(&args, &common).await,
@@ -179,6 +168,23 @@ pub(crate) fn run(cli: Cli) -> ExitCode {
             note(&format!("eye: {text}"));
             ExitCode::from(3)
         }
+    }
+}
+
+/// Begins to log, and raises how many files may be open to what the system allows this process: every sealed file stays
+/// open, and every connection is one; the usual 1,024 is for programs that still use `select`.
+fn prepare(filter: &LogFilter) {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    logging::start(filter);
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: maximum,
+        maximum,
+    };
+    if current < maximum
+        && let Err(error) = setrlimit(Resource::Nofile, raised)
+    {
+        tracing::warn!(%error, "no more files can be opened than the {current:?} allowed at the start");
     }
 }
 
@@ -244,13 +250,35 @@ fn note(text: &str) {
 
 impl Common {
     async fn client(&self, missing_folder: MissingFolder) -> Result<Client, Failure> {
-        let target = Target {
+        Ok(Client::open(&self.target(missing_folder)).await?)
+    }
+
+    fn target(&self, missing_folder: MissingFolder) -> Target {
+        Target {
             data: self.data.clone(),
+            config: self.config.clone(),
             server: self.server.clone(),
             token: self.token.clone(),
             missing_folder,
-        };
-        Ok(Client::open(&target).await?)
+        }
+    }
+
+    /// Returns what the command line says about settings; `flags` are those of the command itself.
+    fn given(&self, flags: Vec<(&'static str, String)>) -> Given {
+        Given {
+            // An empty name, as in a script, means that none is given.
+            data: self
+                .given_data
+                .clone()
+                .filter(|data| !data.as_os_str().is_empty()),
+            config: self.config.clone(),
+            flags,
+        }
+    }
+
+    /// Returns the settings that are in force here.
+    fn settings(&self, flags: Vec<(&'static str, String)>) -> Result<Settings, Failure> {
+        Settings::load(&self.given(flags)).map_err(Failure::Failed)
     }
 
     /// Refuses `--server` where only a folder will do.

@@ -11,6 +11,7 @@ use axum::{
     body::{Body, Bytes},
     http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, header},
 };
+use eye_server::config::Given;
 use http_body_util::{BodyExt, Full};
 use serde_json::Value;
 use std::{
@@ -24,6 +25,7 @@ use wire::{Address, Wire};
 #[derive(Debug, Clone)]
 pub(crate) struct Target {
     pub(crate) data: PathBuf,
+    pub(crate) config: Option<PathBuf>,
     pub(crate) server: Option<String>,
     pub(crate) token: Option<String>,
     pub(crate) missing_folder: MissingFolder,
@@ -56,39 +58,16 @@ enum Door {
 impl Client {
     /// Opens a target: its server if one is given, else the server that runs on its folder, else the folder.
     pub(crate) async fn open(target: &Target) -> Result<Self, ClientError> {
-        let authorization = target.token.as_deref().map(authorization).transpose()?;
-        if let Some(server) = &target.server {
-            let wire = Wire::new(Address::parse_http(server).map_err(ClientError::Usage)?);
-            return Ok(Client {
-                place: wire.place(),
-                door: Door::Wire(wire),
-                authorization,
-            });
-        }
-        let socket = target.data.join("eye.sock");
-        let wire = Wire::new(Address::Unix(socket.clone()));
-        let opened = wire.connect_now().await;
-        match opened {
-            Ok(()) => {
-                return Ok(Client {
-                    place: wire.place(),
-                    door: Door::Wire(wire),
-                    authorization,
-                });
-            }
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                return Err(ClientError::Folder(format!(
-                    "a server runs on {}, but its socket {} is not yours to open: run this as the user who runs \
-                     the server, or use --server http://HOST:PORT --token T",
-                    target.data.display(),
-                    socket.display()
-                )));
-            }
-            // No socket, or one left behind by a server that is gone: then the folder is free, or its lock tells.
-            Err(_) => {}
+        if let Some(client) = Self::of_running(target).await? {
+            return Ok(client);
         }
         require_folder(&target.data, target.missing_folder)?;
-        let settings = eye_server::Settings::load(&target.data).map_err(ClientError::Folder)?;
+        let given = Given {
+            data: Some(target.data.clone()),
+            config: target.config.clone(),
+            flags: Vec::new(),
+        };
+        let settings = eye_server::Settings::load(&given).map_err(ClientError::Folder)?;
         let app = eye_server::open(&settings)
             .await
             .map_err(|error| ClientError::Folder(error.to_string()))?;
@@ -98,9 +77,42 @@ impl Client {
         };
         Ok(Client {
             door,
-            authorization,
+            authorization: target.token.as_deref().map(authorization).transpose()?,
             place: target.data.display().to_string(),
         })
+    }
+
+    /// Opens a target's server if one is given, else the one that runs on its folder, if one does.
+    pub(crate) async fn of_running(target: &Target) -> Result<Option<Self>, ClientError> {
+        let authorization = target.token.as_deref().map(authorization).transpose()?;
+        if let Some(server) = &target.server {
+            let wire = Wire::new(Address::parse_http(server).map_err(ClientError::Usage)?);
+            return Ok(Some(Client {
+                place: wire.place(),
+                door: Door::Wire(wire),
+                authorization,
+            }));
+        }
+        let socket = target.data.join("eye.sock");
+        let wire = Wire::new(Address::Unix(socket.clone()));
+        let opened = wire.connect_now().await;
+        match opened {
+            Ok(()) => Ok(Some(Client {
+                place: wire.place(),
+                door: Door::Wire(wire),
+                authorization,
+            })),
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                Err(ClientError::Folder(format!(
+                    "a server runs on {}, but its socket {} is not yours to open: run this as the user who runs \
+                     the server, or use --server http://HOST:PORT --token T",
+                    target.data.display(),
+                    socket.display()
+                )))
+            }
+            // No socket, or one left behind by a server that is gone: then the folder is free, or its lock tells.
+            Err(_) => Ok(None),
+        }
     }
 
     /// Uses a router of this process.
@@ -369,6 +381,7 @@ mod tests {
         let data = temp.path().join("nowhere");
         let target = Target {
             data: data.clone(),
+            config: None,
             server: None,
             token: None,
             missing_folder: MissingFolder::Refuse,
@@ -390,6 +403,7 @@ mod tests {
         let server = tokio::spawn(async move { axum::serve(listener, router).await });
         let target = Target {
             data: temp.path().to_owned(),
+            config: None,
             server: None,
             token: None,
             missing_folder: MissingFolder::Refuse,

@@ -1,296 +1,222 @@
-//! Every setting of the service, its default, and how it is read from the environment.
+//! Every setting of the service, in one table: its name, default, unit and what it is for.
 //!
-//! What must stay true: a setting that bounds a request or a query is in [`Settings::entries`], so that `GET /limits`
-//! lists it and `EYE_<NAME>` sets it.
+//! What must stay true: the table is the only place where a setting is described. From it come the fields and defaults
+//! of [`Settings`], the flags of `eye serve`, the variables `EYE_…`, the keys of `eye.toml`, what `eye config` and
+//! `GET /limits` answer, and, by a test, the table in `docs/operations.md`.
 
+mod file;
+mod given;
+mod value;
+
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use serde_json::{Map, Value, json};
+use eye_log::format::{
+    FRAME_BODY_MAX_BYTES, FRAME_RECORDS_MAX, SEGMENT_MAX_BYTES, SEGMENT_MIN_BYTES,
+};
+use serde_json::{Map, Value as Json, json};
 
-use crate::parameters::guess;
+pub use given::{Given, Origin, data_folder};
+use value::Value;
+pub use value::{LogFilter, Secret, Zone};
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
-/// A shorter admin token could be guessed, or is the placeholder of an example.
-const ADMIN_TOKEN_MIN_CHARS: usize = 20;
-/// The variables that are no entries of [`Settings::entries`].
-const OTHER_VARIABLES: [&str; 6] = [
-    "EYE_DATA",
-    "EYE_LISTEN",
-    "EYE_ADMIN_TOKEN",
-    "EYE_TOKEN",
-    "EYE_LOG",
-    "EYE_DEFAULT_TIMEZONE",
-];
+const HOUR: Duration = Duration::from_secs(3600);
+/// Where the data is if nobody says.
+pub const DEFAULT_DATA: &str = "./eye-data";
+/// How deep `data` may be allowed to nest at most: what follows an event's structure does so on a thread's stack.
+const DEPTH_MAX: usize = 128;
 
-/// Holds the settings of one service; [`Settings::new`] gives the defaults.
-#[derive(Clone)]
-pub struct Settings {
-    /// The data folder: `log/` and `index/` lie in it.
-    pub data: PathBuf,
-    /// Where to listen, `HOST:PORT`; port 0 picks one.
-    pub listen: String,
-    /// A secret that is an admin token for this process, beside those in the store.
-    pub admin_token: Option<String>,
-    /// The longest `data` of an event, bytes of JSON text.
-    pub event_max_bytes: usize,
-    /// The longest request after decompression, bytes.
-    pub request_max_bytes: usize,
-    /// How many events one request may bring.
-    pub request_max_events: usize,
-    /// How deep `data` may nest.
-    pub depth_max: usize,
-    /// How far in the future a timestamp may lie.
-    pub future_tolerance: Duration,
-    /// Where timestamps without an offset are taken to be, seconds east of UTC.
-    pub default_timezone: i32,
-    /// How long a read waits for the index to reach what was acknowledged before it.
-    pub read_wait: Duration,
-    /// How long a stopping service takes at most.
-    pub shutdown_timeout: Duration,
-    /// How long a body may stand still while it is being read.
-    pub body_idle_timeout: Duration,
-    /// Memory for bodies being read, decompressed and queued, bytes.
-    pub memory_for_requests: usize,
-    /// How long a query may take.
-    pub query_deadline: Duration,
-    /// How many queries may run at once; others wait their turn within their deadline.
-    pub queries_max: usize,
-    /// How many records the index may be behind before sending is refused.
-    pub max_index_lag: usize,
-    /// When a segment of the log rolls, bytes of its file.
-    pub segment_max_bytes: usize,
-    /// While the file system has less free than this, sending is answered with 507; bytes, 0 for no reserve.
-    pub disk_reserve: usize,
-    /// Within which time what was erased is gone from every file.
-    pub erasure_deadline: Duration,
-    /// How often every sealed file is read from the disk and checked; 0 for never.
-    pub scrub_interval: Duration,
-    /// How fast it is read, bytes a second.
-    pub scrub_rate: usize,
-    /// The indexer's nice value, 0 to 19: how far it steps back behind sending and reading. 20: only when nothing
-    /// else wants to run.
-    pub indexer_nice: usize,
+/// One row of the table.
+pub struct Setting {
+    /// Its key in `eye.toml`; upper case behind `EYE_` in the environment, with `-` for `_` as a flag.
+    pub name: &'static str,
+    /// What it is for, a sentence or two of Markdown.
+    about: &'static str,
+    /// What its number counts; empty for what is no number.
+    unit: &'static str,
+    slot: fn(&mut Settings) -> &mut dyn Value,
+    value: fn(&Settings) -> &dyn Value,
 }
 
-/// Shows everything but the secret.
-impl std::fmt::Debug for Settings {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Settings")
-            .field("data", &self.data)
-            .field("listen", &self.listen)
-            .field("admin_token", &self.admin_token.as_ref().map(|_| "(set)"))
-            .field("limits", &self.limits().to_string())
-            .finish()
+impl Setting {
+    /// Returns the variable that sets it.
+    pub fn variable(&self) -> String {
+        format!("EYE_{}", self.name.to_uppercase())
+    }
+
+    /// Returns its flag, without the dashes in front.
+    pub fn flag(&self) -> String {
+        self.name.replace('_', "-")
+    }
+
+    /// Returns what it is for and its default, as plain text.
+    pub fn help(&self) -> String {
+        let default = (self.value)(&Settings::new(DEFAULT_DATA)).text(self.unit);
+        let about = self.about.trim().replace('`', "");
+        if default.is_empty() {
+            about
+        } else {
+            format!("{about} [default: {default}]")
+        }
+    }
+
+    /// Returns what its number counts; empty for what is no number.
+    pub fn unit(&self) -> &'static str {
+        self.unit
+    }
+
+    /// Returns whether it is to be kept out of sight, and so is no flag: everybody on a machine sees command lines.
+    pub fn is_secret(&self) -> bool {
+        let mut any = Settings::new("");
+        (self.slot)(&mut any).is_secret()
     }
 }
 
-/// A setting that is a number, as something to read and to write.
-enum Slot<'a> {
-    Count(&'a mut usize),
-    Time(&'a mut Duration),
+/// Makes [`Settings`] and [`TABLE`] of one list.
+macro_rules! settings {
+    ($($(#[doc = $about:literal])+ $name:ident: $type:ty = $default:expr, $unit:literal;)+) => {
+        /// Holds the settings of one service; [`Settings::new`] gives the defaults.
+        #[derive(Clone)]
+        pub struct Settings {
+            $($(#[doc = $about])+ pub $name: $type,)+
+            /// Where the values come from that are not the defaults, by name.
+            pub origins: BTreeMap<&'static str, Origin>,
+        }
+
+        impl Settings {
+            /// Returns the defaults for a data folder.
+            pub fn new(data: impl Into<PathBuf>) -> Self {
+                let mut settings = Self {
+                    $($name: $default,)+
+                    origins: BTreeMap::new(),
+                };
+                settings.data = data.into();
+                settings
+            }
+        }
+
+        /// Every setting there is, in the order in which people are told of them.
+        pub const TABLE: &[Setting] = &[
+            $(Setting {
+                name: stringify!($name),
+                about: concat!($($about),+),
+                unit: $unit,
+                slot: |settings| &mut settings.$name,
+                value: |settings| &settings.$name,
+            },)+
+        ];
+    };
+}
+
+settings! {
+    /// The data folder: the log, the index, and `eye.toml`.
+    data: PathBuf = DEFAULT_DATA.into(), "";
+    /// Where to listen, `HOST:PORT`; port 0 picks one.
+    listen: String = "127.0.0.1:8001".to_owned(), "";
+    /// A secret that is an admin token for as long as this process runs; at least 20 characters.
+    admin_token: Secret = Secret::default(), "";
+    /// How much goes to standard error: `warn`, `info`, `debug`, or per part, `eye_index=debug,info`. Commands
+    /// other than `serve` read `EYE_LOG` only, and say `warn` without it.
+    log: LogFilter = LogFilter::default(), "";
+    /// The longest `data` of an event.
+    event_max_bytes: usize = 256 * KIB, "bytes";
+    /// The longest request, unpacked; at most 64 MiB.
+    request_max_bytes: usize = 16 * MIB, "bytes";
+    /// Events in a request; at most 100,000.
+    request_max_events: usize = 10_000, "events";
+    /// How deep `data` may nest; at most 128.
+    depth_max: usize = 64, "levels";
+    /// How far ahead a timestamp may lie; 0 is strict.
+    future_tolerance: Duration = Duration::from_secs(5), "seconds";
+    /// Of timestamps without an offset: `UTC`, or an offset like `+02:00`.
+    default_timezone: Zone = Zone::default(), "seconds east of UTC";
+    /// How long a read waits for the index before it says `exact: false`.
+    read_wait: Duration = Duration::from_secs(1), "seconds";
+    /// How long a query may take.
+    query_deadline: Duration = Duration::from_secs(10), "seconds";
+    /// Queries at once; others wait their turn within their deadline.
+    queries_max: usize = 64, "queries";
+    /// Bodies being read, unpacked and queued, together.
+    memory_for_requests: usize = 128 * MIB, "bytes";
+    /// How long a body may stand still while it is being read.
+    body_idle_timeout: Duration = Duration::from_secs(30), "seconds";
+    /// How long stopping may take.
+    shutdown_timeout: Duration = Duration::from_secs(20), "seconds";
+    /// Records that the index may fall behind since the start before sending gets 503.
+    max_index_lag: usize = 2_000_000, "records";
+    /// When a log file is full; 16 KiB to 1 GiB.
+    segment_max_bytes: usize = 128 * MIB, "bytes";
+    /// While the disk has less free than this, sending gets 507; 0 keeps no reserve.
+    disk_reserve: usize = 512 * MIB, "bytes";
+    /// Within which time what was erased is gone from every file.
+    erasure_deadline: Duration = 24 * HOUR, "seconds";
+    /// How often every sealed file is read from the disk and checked; 0 for never.
+    scrub_interval: Duration = 7 * 24 * HOUR, "seconds";
+    /// How fast that reads.
+    scrub_rate: usize = 8 * MIB, "bytes a second";
+    /// How far indexing steps back behind sending and reading, 0 to 19; at 20 it runs only when nothing else wants to.
+    indexer_nice: usize = 5, "nice value";
+}
+
+/// Shows everything but secrets.
+impl std::fmt::Debug for Settings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut shown = f.debug_struct("Settings");
+        for setting in TABLE {
+            shown.field(setting.name, &(setting.value)(self).text(setting.unit));
+        }
+        shown.finish()
+    }
 }
 
 impl Settings {
-    /// Returns the defaults for a data folder.
-    pub fn new(data: impl Into<PathBuf>) -> Self {
-        Self {
-            data: data.into(),
-            listen: "127.0.0.1:8001".to_owned(),
-            admin_token: None,
-            event_max_bytes: 256 * KIB,
-            request_max_bytes: 16 * MIB,
-            request_max_events: 10_000,
-            depth_max: 64,
-            future_tolerance: Duration::from_secs(5),
-            default_timezone: 0,
-            read_wait: Duration::from_secs(1),
-            shutdown_timeout: Duration::from_secs(20),
-            body_idle_timeout: Duration::from_secs(30),
-            memory_for_requests: 128 * MIB,
-            query_deadline: Duration::from_secs(10),
-            queries_max: 64,
-            max_index_lag: 2_000_000,
-            segment_max_bytes: 128 * MIB,
-            disk_reserve: 512 * MIB,
-            erasure_deadline: Duration::from_secs(24 * 3600),
-            scrub_interval: Duration::from_secs(7 * 24 * 3600),
-            scrub_rate: 8 * MIB,
-            indexer_nice: 5,
-        }
-    }
-
-    /// Returns the defaults for a data folder, overridden by `EYE_LISTEN`, `EYE_ADMIN_TOKEN` and `EYE_<SETTING>` in
-    /// the environment; the error names the variable and what it should look like.
-    pub fn load(data: impl Into<PathBuf>) -> Result<Self, String> {
-        let mut settings = Self::new(data);
-        settings.read_from(|name| std::env::var(name).ok())?;
-        Ok(settings)
-    }
-
-    /// Overrides settings by what `variable` knows under their environment names. Empty values count as unset.
-    fn read_from(&mut self, variable: impl Fn(&str) -> Option<String>) -> Result<(), String> {
-        let variable = |name: &str| variable(name).filter(|value| !value.trim().is_empty());
-        if let Some(listen) = variable("EYE_LISTEN") {
-            self.listen = listen.trim().to_owned();
-        }
-        if let Some(token) = variable("EYE_ADMIN_TOKEN") {
-            let token = token.trim();
-            if token.chars().count() < ADMIN_TOKEN_MIN_CHARS {
-                // Its value stays out of the message, which ends up in logs.
-                return Err(format!(
-                    "EYE_ADMIN_TOKEN has {} characters; an admin token needs at least {ADMIN_TOKEN_MIN_CHARS} that nobody \
-                     can guess. Unset it, and a new store makes one and prints it",
-                    token.chars().count()
-                ));
-            }
-            self.admin_token = Some(token.to_owned());
-        }
-        if let Some(zone) = variable("EYE_DEFAULT_TIMEZONE") {
-            self.default_timezone = timezone(&zone).ok_or_else(|| {
-                format!("EYE_DEFAULT_TIMEZONE is {zone:?}; write UTC, or an offset like +02:00")
-            })?;
-        }
-        for (name, _, slot) in self.entries() {
-            let variable_name = format!("EYE_{}", name.to_uppercase());
-            let Some(value) = variable(&variable_name) else {
-                continue;
-            };
-            match slot {
-                Slot::Count(count) => {
-                    *count = count_of(&value).ok_or_else(|| {
-                        format!("{variable_name} is {value:?}; write a whole number, for bytes also 256KiB or 16MiB")
-                    })?;
-                }
-                Slot::Time(time) => {
-                    *time = time_of(&value).ok_or_else(|| {
-                        format!("{variable_name} is {value:?}; write seconds, or a number with ms, s, m or h")
-                    })?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Returns a warning for every variable among `names` that begins with `EYE_` and sets nothing, with the setting
-    /// that was probably meant.
-    pub fn unknown_variables(names: impl IntoIterator<Item = String>) -> Vec<String> {
-        let mut any = Self::new("");
-        let settings = any
-            .entries()
-            .map(|(name, _, _)| format!("EYE_{}", name.to_uppercase()));
-        let known: Vec<&str> = settings
-            .iter()
-            .map(String::as_str)
-            .chain(OTHER_VARIABLES)
-            .collect();
-        let unknown = names
-            .into_iter()
-            .filter(|name| name.starts_with("EYE_") && !known.contains(&name.as_str()));
-        unknown
-            .map(|name| {
+    /// Returns what no service can work with, if anything.
+    fn check(&self) -> Result<(), String> {
+        let at_most = |name, value: usize, most: usize| {
+            (value > most).then(|| format!("{name} is {value}; at most {most} can be kept"))
+        };
+        let at_least = |name, value: usize, least: usize| {
+            (value < least).then(|| format!("{name} is {value}; at least {least} is needed"))
+        };
+        let caps = usize::try_from(SEGMENT_MIN_BYTES)
+            .ok()
+            .zip(usize::try_from(SEGMENT_MAX_BYTES).ok());
+        let (segment_least, segment_most) = caps.unwrap_or((0, usize::MAX));
+        let wrong = [
+            at_most("request_max_bytes", self.request_max_bytes, FRAME_BODY_MAX_BYTES),
+            at_most("request_max_events", self.request_max_events, FRAME_RECORDS_MAX),
+            at_most("depth_max", self.depth_max, DEPTH_MAX),
+            at_most("segment_max_bytes", self.segment_max_bytes, segment_most),
+            at_least("segment_max_bytes", self.segment_max_bytes, segment_least),
+            at_least("request_max_events", self.request_max_events, 1),
+            at_least("queries_max", self.queries_max, 1),
+            (self.event_max_bytes > self.request_max_bytes).then(|| {
                 format!(
-                    "{name} is no setting and does nothing.{}",
-                    guess(&name, &known)
+                    "event_max_bytes is {}, but no request may be longer than request_max_bytes, {}",
+                    self.event_max_bytes, self.request_max_bytes
                 )
-            })
-            .collect()
+            }),
+            (self.request_max_bytes > self.memory_for_requests).then(|| {
+                format!(
+                    "request_max_bytes is {}, but all requests together may hold memory_for_requests, {}",
+                    self.request_max_bytes, self.memory_for_requests
+                )
+            }),
+        ];
+        wrong.into_iter().flatten().next().map_or(Ok(()), Err)
     }
 
-    /// Every number among the settings: its name, its unit, its place.
-    fn entries(&mut self) -> [(&'static str, &'static str, Slot<'_>); 18] {
-        [
-            (
-                "event_max_bytes",
-                "bytes",
-                Slot::Count(&mut self.event_max_bytes),
-            ),
-            (
-                "request_max_bytes",
-                "bytes",
-                Slot::Count(&mut self.request_max_bytes),
-            ),
-            (
-                "request_max_events",
-                "events",
-                Slot::Count(&mut self.request_max_events),
-            ),
-            ("depth_max", "levels", Slot::Count(&mut self.depth_max)),
-            (
-                "future_tolerance",
-                "seconds",
-                Slot::Time(&mut self.future_tolerance),
-            ),
-            ("read_wait", "seconds", Slot::Time(&mut self.read_wait)),
-            (
-                "shutdown_timeout",
-                "seconds",
-                Slot::Time(&mut self.shutdown_timeout),
-            ),
-            (
-                "body_idle_timeout",
-                "seconds",
-                Slot::Time(&mut self.body_idle_timeout),
-            ),
-            (
-                "memory_for_requests",
-                "bytes",
-                Slot::Count(&mut self.memory_for_requests),
-            ),
-            (
-                "query_deadline",
-                "seconds",
-                Slot::Time(&mut self.query_deadline),
-            ),
-            ("queries_max", "queries", Slot::Count(&mut self.queries_max)),
-            (
-                "max_index_lag",
-                "records",
-                Slot::Count(&mut self.max_index_lag),
-            ),
-            (
-                "segment_max_bytes",
-                "bytes",
-                Slot::Count(&mut self.segment_max_bytes),
-            ),
-            ("disk_reserve", "bytes", Slot::Count(&mut self.disk_reserve)),
-            (
-                "erasure_deadline",
-                "seconds",
-                Slot::Time(&mut self.erasure_deadline),
-            ),
-            (
-                "scrub_interval",
-                "seconds",
-                Slot::Time(&mut self.scrub_interval),
-            ),
-            (
-                "scrub_rate",
-                "bytes a second",
-                Slot::Count(&mut self.scrub_rate),
-            ),
-            (
-                "indexer_nice",
-                "nice value",
-                Slot::Count(&mut self.indexer_nice),
-            ),
-        ]
-    }
-
-    /// Returns what `GET /limits` answers: `{name: {"value", "unit", "setting"}}`.
-    pub fn limits(&self) -> Value {
-        let mut copy = self.clone();
+    /// Returns what `GET /limits` answers: `{name: {"value", "unit", "setting"}}`, every setting that is a number.
+    pub fn limits(&self) -> Json {
         let mut limits = Map::new();
-        for (name, unit, slot) in copy.entries() {
-            let value = match slot {
-                Slot::Count(count) => json!(count),
-                Slot::Time(time) if time.subsec_nanos() == 0 => json!(time.as_secs()),
-                Slot::Time(time) => json!(time.as_secs_f64()),
-            };
+        for setting in TABLE.iter().filter(|setting| !setting.unit.is_empty()) {
+            let value = (setting.value)(self).json();
             limits.insert(
-                name.to_owned(),
-                json!({"value": value, "unit": unit, "setting": name}),
+                setting.name.to_owned(),
+                json!({"value": value, "unit": setting.unit, "setting": setting.name}),
             );
         }
         let fixed = [
@@ -312,140 +238,31 @@ impl Settings {
                 json!({"value": value, "unit": unit, "setting": null}),
             );
         }
-        limits.insert(
-            "default_timezone".to_owned(),
-            json!({"value": self.default_timezone, "unit": "seconds east of UTC", "setting": "default_timezone"}),
-        );
-        Value::Object(limits)
+        Json::Object(limits)
     }
-}
 
-/// Reads `UTC`, `Z` or `+02:00` as seconds east of UTC.
-fn timezone(text: &str) -> Option<i32> {
-    let text = text.trim();
-    if matches!(text, "UTC" | "utc" | "Z" | "z") {
-        return Some(0);
+    /// Returns every setting in force: `[{"name", "value", "unit", "text", "from", "where"}]`; `text` is the value as a
+    /// person would write it, `from` is `default`, `flag`, `environment` or `file`. Secrets only say that they are set.
+    pub fn in_force(&self) -> Json {
+        let rows = TABLE.iter().map(|setting| {
+            let value = (setting.value)(self);
+            let (from, place) = match self.origins.get(setting.name) {
+                None => ("default", None),
+                Some(Origin::Flag) => ("flag", Some(format!("--{}", setting.flag()))),
+                Some(Origin::Environment) => ("environment", Some(setting.variable())),
+                Some(Origin::File { path, line }) => {
+                    ("file", Some(format!("{}:{line}", path.display())))
+                }
+            };
+            let unit = (!setting.unit.is_empty()).then_some(setting.unit);
+            json!({
+                "name": setting.name, "value": value.json(), "unit": unit, "text": value.text(setting.unit),
+                "from": from, "where": place,
+            })
+        });
+        Json::Array(rows.collect())
     }
-    let sign = match text.as_bytes().first()? {
-        b'+' => 1,
-        b'-' => -1,
-        _ => return None,
-    };
-    let (hours, minutes) = text.get(1..)?.split_once(':')?;
-    let (hours, minutes) = (hours.parse::<u16>().ok()?, minutes.parse::<u16>().ok()?);
-    (hours < 24 && minutes < 60).then(|| sign * (i32::from(hours) * 3600 + i32::from(minutes) * 60))
-}
-
-fn count_of(text: &str) -> Option<usize> {
-    let text = text.trim();
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    let factor = match text[digits..].trim() {
-        "" => 1,
-        "KiB" | "k" | "K" => KIB,
-        "MiB" | "M" => MIB,
-        "GiB" | "G" => 1024 * MIB,
-        _ => return None,
-    };
-    text[..digits].parse::<usize>().ok()?.checked_mul(factor)
-}
-
-fn time_of(text: &str) -> Option<Duration> {
-    let text = text.trim();
-    let digits = text
-        .bytes()
-        .take_while(|byte| byte.is_ascii_digit() || *byte == b'.')
-        .count();
-    let factor = match text[digits..].trim() {
-        "ms" => 0.001,
-        "" | "s" => 1.0,
-        "m" => 60.0,
-        "h" => 3600.0,
-        _ => return None,
-    };
-    Duration::try_from_secs_f64(text[..digits].parse::<f64>().ok()? * factor).ok()
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    fn with(variables: &[(&str, &str)]) -> Result<Settings, String> {
-        let mut settings = Settings::new("x");
-        settings.read_from(|name| {
-            variables
-                .iter()
-                .find(|(known, _)| *known == name)
-                .map(|(_, value)| (*value).into())
-        })?;
-        Ok(settings)
-    }
-
-    #[test]
-    fn the_environment_overrides_defaults() {
-        let settings = with(&[
-            ("EYE_EVENT_MAX_BYTES", "1MiB"),
-            ("EYE_READ_WAIT", "250ms"),
-            ("EYE_DEFAULT_TIMEZONE", "-03:30"),
-            ("EYE_LISTEN", ""),
-        ])
-        .unwrap();
-        assert_eq!(settings.event_max_bytes, 1 << 20);
-        assert_eq!(settings.read_wait, Duration::from_millis(250));
-        assert_eq!(settings.default_timezone, -12_600);
-        assert_eq!(settings.listen, "127.0.0.1:8001");
-    }
-
-    #[test]
-    fn a_wrong_value_is_named() {
-        assert!(
-            with(&[("EYE_DEPTH_MAX", "deep")])
-                .unwrap_err()
-                .contains("EYE_DEPTH_MAX")
-        );
-        assert!(
-            with(&[("EYE_DEFAULT_TIMEZONE", "Berlin")])
-                .unwrap_err()
-                .contains("+02:00")
-        );
-    }
-
-    #[test]
-    fn an_admin_token_that_could_be_guessed_is_refused_and_not_repeated() {
-        let refused = with(&[("EYE_ADMIN_TOKEN", "change-me")]).unwrap_err();
-        assert!(refused.contains("at least 20"), "{refused}");
-        assert!(!refused.contains("change-me"), "{refused}");
-        assert!(with(&[("EYE_ADMIN_TOKEN", "eye_a_01234567890123")]).is_ok());
-    }
-
-    #[test]
-    fn a_mistyped_variable_is_noticed() {
-        let names = ["EYE_DISK_RESERV", "EYE_LISTEN", "EYE_READ_WAIT", "PATH"];
-        let warnings = Settings::unknown_variables(names.map(str::to_owned));
-        assert_eq!(
-            warnings,
-            ["EYE_DISK_RESERV is no setting and does nothing. Did you mean \"EYE_DISK_RESERVE\"?"]
-        );
-    }
-
-    #[test]
-    fn the_secret_is_not_shown() {
-        let settings = Settings {
-            admin_token: Some("verysecret".into()),
-            ..Settings::new("x")
-        };
-        assert!(!format!("{settings:?}").contains("verysecret"));
-    }
-
-    #[test]
-    fn every_limit_has_value_unit_and_setting() {
-        for (name, limit) in Settings::new("x").limits().as_object().unwrap() {
-            assert!(
-                limit.get("value").is_some()
-                    && limit.get("unit").is_some()
-                    && limit.get("setting").is_some(),
-                "{name}"
-            );
-        }
-    }
-}
+mod tests;

@@ -8,6 +8,7 @@ mod envelope;
 pub mod error;
 mod ingest;
 mod listing;
+pub mod logging;
 mod parameters;
 mod registrar;
 mod router;

@@ -61,7 +61,7 @@ impl Listing {
         mut parameters: Parameters,
     ) -> Result<Self, Problem> {
         let cursor = Cursor::resume(kind.list, &mut parameters, state.store_id())?;
-        let (now, zone) = (eye_log::now(), state.settings().default_timezone);
+        let (now, zone) = (eye_log::now(), state.settings().default_timezone.0);
         let (from, to) = match &cursor {
             Some(cursor) => (cursor.from, cursor.to),
             None => (

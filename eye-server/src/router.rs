@@ -41,6 +41,7 @@ fn routes() -> Vec<(&'static str, MethodRouter<AppState>)> {
         ("/tokens", post(tokens::create).get(tokens::list)),
         ("/tokens/{id}", delete(tokens::revoke)),
         ("/admin/status", get(admin::status)),
+        ("/admin/settings", get(admin::settings)),
         ("/admin/tasks", post(tasks::start).get(tasks::list)),
         ("/admin/tasks/{id}", get(tasks::one).delete(tasks::cancel)),
         ("/health/live", get(health::live)),

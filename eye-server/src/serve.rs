@@ -194,7 +194,7 @@ mod tests {
         // A stale file is in the way.
         std::fs::write(folder.path().join("eye.sock"), "stale").unwrap();
         let settings = Settings {
-            admin_token: Some("preset".into()),
+            admin_token: "preset".into(),
             ..Settings::new(folder.path())
         };
         let app = open(&settings).await.unwrap();

@@ -45,7 +45,7 @@ impl AppState {
         let shared = Shared {
             reader: log.reader(),
             store_id: log.store_id(),
-            admin_hash: settings.admin_token.as_deref().map(auth::hash),
+            admin_hash: settings.admin_token.reveal().map(auth::hash),
             memory: Memory::new(settings.memory_for_requests),
             queries: Arc::new(Semaphore::new(settings.queries_max.max(1))),
             large_bodies: Arc::new(Semaphore::new(LARGE_BODIES_AT_ONCE)),

@@ -35,6 +35,8 @@ mod searching;
 mod sending;
 /// A session id belongs to the first application that used it, for ever.
 mod sessions_have_one_owner;
+/// Settings come from flags, the environment and a file, and the service says which from where.
+mod settings;
 /// Who may do what, and what everybody else is told.
 mod tokens;
 /// `eye torture` finds what was acknowledged after every kill, and says when something is lost.

@@ -117,7 +117,8 @@ fn address(common: &Common) -> String {
     if let Some(server) = &common.server {
         return server.trim_end_matches('/').to_owned();
     }
-    let listen = eye_server::Settings::load(&common.data)
+    let listen = common
+        .settings(Vec::new())
         .map(|settings| settings.listen)
         .unwrap_or_default();
     // What listens everywhere, or on a port picked at start, is best guessed at the default.

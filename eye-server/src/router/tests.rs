@@ -71,7 +71,7 @@ impl Service {
     async fn with(change: impl FnOnce(&mut Settings)) -> Self {
         let folder = TempDir::new().unwrap();
         let mut settings = Settings::new(folder.path());
-        settings.admin_token = Some("preset".into());
+        settings.admin_token = "preset".into();
         change(&mut settings);
         let app = open(&settings).await.unwrap();
         Self {

@@ -1,4 +1,4 @@
-//! `/admin/status` and the schema of the API.
+//! `/admin/status`, `/admin/settings` and the schema of the API.
 
 use axum::extract::{RawQuery, State};
 use axum::http::StatusCode;
@@ -27,6 +27,18 @@ pub(crate) async fn schema() -> Response {
 pub(crate) async fn root() -> Response {
     let body = json!({"service": "The Eye", "version": env!("CARGO_PKG_VERSION"), "schema": "/api/schema"});
     answer(StatusCode::OK, body.to_string())
+}
+
+/// Answers `GET /admin/settings`: every setting in force and where it comes from.
+pub(crate) async fn settings(
+    State(state): State<AppState>,
+    identity: Identity,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Problem> {
+    identity.admin()?;
+    Parameters::from_query(query.as_deref(), &[])?;
+    let body = json!({"settings": state.settings().in_force()});
+    Ok(answer(StatusCode::OK, body.to_string()))
 }
 
 /// Answers `GET /admin/status`.

@@ -8,7 +8,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// Takes the folder, removes the index, and waits until it has grown back.
 pub(super) async fn run(common: &Common) -> Result<Outcome, Failure> {
-    let settings = eye_server::Settings::load(&common.data).map_err(Failure::Failed)?;
+    let settings = common.settings(Vec::new())?;
     let started = Instant::now();
     let app = eye_server::open_with_new_index(&settings)
         .await

@@ -45,6 +45,7 @@ pub(super) async fn run(
 ) -> Result<Outcome, Failure> {
     let client = Client::open(&Target {
         data: common.data.clone(),
+        config: None,
         server: Some(url.to_owned()),
         token: common.token.clone(),
         missing_folder: MissingFolder::Refuse,

@@ -500,6 +500,7 @@ async fn behind_a_bad_line(
 
 async fn open(address: &str) -> Client {
     let target = Target {
+        config: None,
         data: Path::new("/nonexistent").to_owned(),
         server: Some(address.to_owned()),
         token: None,

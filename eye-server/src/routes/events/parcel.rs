@@ -227,7 +227,7 @@ fn rules(settings: &Settings) -> EventRules {
     EventRules {
         now: eye_log::now(),
         future_tolerance: i64::try_from(settings.future_tolerance.as_micros()).unwrap_or(i64::MAX),
-        default_offset_seconds: settings.default_timezone,
+        default_offset_seconds: settings.default_timezone.0,
         event_max_bytes: settings.event_max_bytes,
         depth_max: settings.depth_max,
     }
