@@ -6,6 +6,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use crate::error::AppendError;
 use crate::format::frame::{self, FRAME_HEADER_BYTES, FrameHeader, TABLE_ENTRY_BYTES};
@@ -203,15 +204,32 @@ impl Appender {
         let file = &self.active.segment.file;
         let stored = file
             .write_at(&self.group, self.active.position)
-            .and_then(|()| file.sync());
-        if let Err(error) = stored {
-            return Err(self.poison("writing", &error));
+            .and_then(|()| {
+                let begun = Instant::now();
+                file.sync()?;
+                Ok(begun.elapsed())
+            });
+        match stored {
+            Ok(took) => self.count_group(took),
+            Err(error) => return Err(self.poison("writing", &error)),
         }
         self.active.position += self.group.len() as u64;
         self.group.clear();
         self.shared.note_room();
         self.shared.durable.advance(self.active.summary.end);
         Ok(())
+    }
+
+    /// Counts a group that was synced and is about to be published.
+    fn count_group(&self, took: Duration) {
+        let groups = &self.shared.groups;
+        groups
+            .sync_micros
+            .observe(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
+        groups
+            .records
+            .observe(self.active.summary.end - self.shared.durable.get());
+        groups.bytes.observe(self.group.len() as u64);
     }
 
     /// Begins a new segment. The group must be flushed. Returns the old one and what it came to.

@@ -15,6 +15,7 @@ use crate::config::LogConfig;
 use crate::disk_floor::DiskFloor;
 use crate::erasures::{Erasure, Erasures};
 use crate::error::{AppendError, ChangeError, Damage, OpenError, QueueFull, ReadError};
+use crate::figures::Groups;
 use crate::files::{Files, MANIFESTS};
 use crate::format::seal::Seal;
 use crate::keeper::Chore;
@@ -49,6 +50,7 @@ pub(crate) struct Shared {
     pub(crate) maintenance: Mutex<()>,
     erasures: RwLock<(Erasures, Arc<OffsetRanges>)>,
     pub(crate) floor: DiskFloor,
+    pub(crate) groups: Groups,
     registry: RwLock<Arc<Registry>>,
     health: Mutex<LogHealth>,
     spare: Mutex<Spare>,
@@ -318,6 +320,11 @@ impl Log {
         self.inner.shared.with_erasures(Erasures::all)
     }
 
+    /// Returns how many requests wait for the writer, and the bytes of their records.
+    pub(crate) fn waiting(&self) -> (usize, usize) {
+        self.inner.queue.waiting()
+    }
+
     pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.inner.shared
     }
@@ -403,6 +410,7 @@ impl Shared {
             maintenance: Mutex::new(()),
             erasures: RwLock::new((found.erasures, hidden)),
             floor: DiskFloor::new(disk_reserve),
+            groups: Groups::default(),
             registry: RwLock::new(Arc::new(found.registry.clone())),
             health: Mutex::new(LogHealth::Ok),
             spare: Mutex::default(),

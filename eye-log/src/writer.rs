@@ -94,6 +94,12 @@ impl Queue {
         self.arrived.notify_one();
     }
 
+    /// Returns how many requests wait, and their bytes.
+    pub(crate) fn waiting(&self) -> (usize, usize) {
+        let waiting = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        (waiting.requests.len(), waiting.bytes)
+    }
+
     fn take(&self, patience: Option<Duration>) -> Taken {
         let mut waiting = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         loop {

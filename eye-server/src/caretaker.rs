@@ -199,12 +199,15 @@ fn scrub(state: &AppState) {
         });
         match passed {
             Ok(report) if report.stopped => {}
-            Ok(report) => tracing::info!(
-                files = report.files,
-                bytes = report.bytes,
-                damaged = state.log().damage().len(),
-                "every sealed file was read from the disk"
-            ),
+            Ok(report) => {
+                state.metrics().scrubbed(report.files, report.bytes);
+                tracing::info!(
+                    files = report.files,
+                    bytes = report.bytes,
+                    damaged = state.log().damage().len(),
+                    "every sealed file was read from the disk"
+                );
+            }
             Err(error) => tracing::error!(%error, "the disk could not be read"),
         }
     }

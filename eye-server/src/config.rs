@@ -19,7 +19,7 @@ use serde_json::{Map, Value as Json, json};
 
 pub use given::{Given, Origin, data_folder};
 use value::Value;
-pub use value::{LogFilter, Secret, Zone};
+pub use value::{AccessLog, LogFilter, Secret, Zone};
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
@@ -116,11 +116,16 @@ settings! {
     data: PathBuf = DEFAULT_DATA.into(), "";
     /// Where to listen, `HOST:PORT`; port 0 picks one.
     listen: String = "127.0.0.1:8001".to_owned(), "";
+    /// Where `/metrics` and `/health/*` are answered without a token, `HOST:PORT`; unset: admins get `/metrics` at
+    /// `listen`, and nobody else.
+    metrics_listen: String = String::new(), "";
     /// A secret that is an admin token for as long as this process runs; at least 20 characters.
     admin_token: Secret = Secret::default(), "";
     /// How much goes to standard error: `warn`, `info`, `debug`, or per part, `eye_index=debug,info`. Commands
     /// other than `serve` read `EYE_LOG` only, and say `warn` without it.
     log: LogFilter = LogFilter::default(), "";
+    /// Which requests get a line in the log: `all`, `errors` (answers of 400 and more), `off`.
+    access_log: AccessLog = AccessLog::Errors, "";
     /// The longest `data` of an event.
     event_max_bytes: usize = 256 * KIB, "bytes";
     /// The longest request, unpacked; at most 64 MiB.
@@ -141,8 +146,20 @@ settings! {
     queries_max: usize = 64, "queries";
     /// Bodies being read, unpacked and queued, together.
     memory_for_requests: usize = 128 * MIB, "bytes";
+    /// Connections at `listen`; others are answered with 503.
+    connections_max: usize = 4096, "connections";
+    /// Requests on a connection; it is closed after the last one's answer.
+    connection_requests_max: usize = 100_000, "requests";
+    /// How long a request's head may take.
+    header_timeout: Duration = Duration::from_secs(10), "seconds";
+    /// How long a body may take.
+    body_timeout: Duration = Duration::from_secs(300), "seconds";
     /// How long a body may stand still while it is being read.
     body_idle_timeout: Duration = Duration::from_secs(30), "seconds";
+    /// How long a client may take nothing of an answer.
+    answer_idle_timeout: Duration = Duration::from_secs(30), "seconds";
+    /// How long a connection is kept without a request.
+    keep_alive_timeout: Duration = Duration::from_secs(75), "seconds";
     /// How long stopping may take.
     shutdown_timeout: Duration = Duration::from_secs(20), "seconds";
     /// Records that the index may fall behind since the start before sending gets 503.
@@ -193,6 +210,7 @@ impl Settings {
             at_least("segment_max_bytes", self.segment_max_bytes, segment_least),
             at_least("request_max_events", self.request_max_events, 1),
             at_least("queries_max", self.queries_max, 1),
+            at_least("connections_max", self.connections_max, 1),
             (self.event_max_bytes > self.request_max_bytes).then(|| {
                 format!(
                     "event_max_bytes is {}, but no request may be longer than request_max_bytes, {}",

@@ -1,4 +1,4 @@
-//! What every answer wears: a request id, the body of a problem, open CORS on sending; and what every refused body
+//! What every answer wears: a request id, the body of a problem, open CORS on sending, strictness for browsers; and what every refused body
 //! gets: it is read for a while, so that the answer arrives.
 
 use std::fmt::Write;
@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use crate::error::{Code, Problem};
 
-const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The longest request id taken over from a client.
 const CLIENT_REQUEST_ID_MAX_CHARS: usize = 128;
 /// How much of a refused body is read before the answer: a client that is still writing would not see it otherwise.
@@ -92,7 +92,31 @@ pub(crate) async fn envelope(mut request: Request, next: Next) -> Response {
         allow_origin(response.headers_mut(), origin);
     }
     response.headers_mut().insert(X_REQUEST_ID, id.0);
+    keep_browsers_strict(response.headers_mut());
     response
+}
+
+/// Tells browsers to believe the media type, to show no answer inside of another page, to run no script in one but the
+/// service's own, and to tell nobody where they came from: an address may hold a search.
+fn keep_browsers_strict(headers: &mut HeaderMap) {
+    const DATA: &str = "default-src 'none'; frame-ancestors 'none'";
+    const PAGE: &str = "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'";
+    headers.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
+    headers.insert(
+        header::REFERRER_POLICY,
+        HeaderValue::from_static("no-referrer"),
+    );
+    let media_type = headers.get(header::CONTENT_TYPE);
+    let is_page =
+        media_type.is_some_and(|media_type| media_type.as_bytes().starts_with(b"text/html"));
+    let policy = HeaderValue::from_static(if is_page { PAGE } else { DATA });
+    // A page that needs to say more has said it.
+    headers
+        .entry(header::CONTENT_SECURITY_POLICY)
+        .or_insert(policy);
 }
 
 /// Answers a method that a path does not have; axum adds `Allow`. OPTIONS is had by every path.

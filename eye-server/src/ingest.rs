@@ -119,11 +119,13 @@ pub(crate) async fn read_body(
     let mut first: Option<Bytes> = None;
     let mut whole: Vec<u8> = Vec::new();
     let mut length = 0;
+    let deadline = tokio::time::Instant::now() + settings.body_timeout;
     loop {
-        let frame = tokio::time::timeout(settings.body_idle_timeout, body.frame())
+        let patience = (tokio::time::Instant::now() + settings.body_idle_timeout).min(deadline);
+        let frame = tokio::time::timeout_at(patience, body.frame())
             .await
             .map_err(|_| {
-                Problem::new(Code::MalformedJson, "The body stopped arriving.")
+                Problem::new(Code::MalformedJson, "The body did not arrive in time.")
                     .status(StatusCode::REQUEST_TIMEOUT)
             })?;
         let Some(frame) = frame else { break };
@@ -167,7 +169,11 @@ pub(crate) async fn store(
         let _ = answer.send(receipt);
     })?;
     match answered.await {
-        Ok(receipt) => Ok(receipt?),
+        Ok(receipt) => {
+            let receipt = receipt?;
+            state.metrics().received(&receipt);
+            Ok(receipt)
+        }
         Err(_) => Err(Problem::new(Code::Recovering, "The log did not answer.").retry_after(1)),
     }
 }

@@ -1,5 +1,6 @@
 //! The Eye's HTTP service: an open store ([`App`]), its routes, and the process around them.
 
+mod access;
 mod auth;
 mod caretaker;
 pub mod config;
@@ -9,12 +10,14 @@ pub mod error;
 mod ingest;
 mod listing;
 pub mod logging;
+mod metrics;
 mod parameters;
 mod registrar;
 mod router;
 mod routes;
 mod serve;
 mod shutdown;
+mod starting;
 mod state;
 mod tasks;
 mod view;
@@ -24,6 +27,7 @@ mod wire;
 use std::future::Future;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -33,8 +37,9 @@ use eye_log::{Log, LogConfig, LogHealth, Offset, OpenError};
 use tokio::net::TcpListener;
 
 pub use crate::config::Settings;
+use crate::metrics::Door;
 pub use crate::parameters::instant;
-use crate::serve::{Connections, Socket};
+use crate::serve::{Connections, Listener, Socket};
 use crate::shutdown::Signals;
 use crate::state::AppState;
 use crate::welcome::Welcome;
@@ -124,6 +129,57 @@ pub async fn open_with_new_index(settings: &Settings) -> Result<App, StartError>
     .await
 }
 
+/// Opens the store and serves it until SIGTERM or Ctrl-C, then answers what was accepted, syncs and closes, within
+/// `shutdown_timeout`. A second signal ends the process at once, and so does the first while the store is being opened.
+/// Until it is open every request gets 503 `recovering`. Prints where it listens and, in a new store, the admin token
+/// and what to try first. Ends with [`StartError::Poisoned`] soon after a write or sync of the log has failed.
+pub async fn serve(settings: &Settings) -> Result<(), StartError> {
+    let mut signals = Signals::new().map_err(StartError::Signals)?;
+    let doors = Doors::bind(settings).await?;
+    let starting = Connections::new(settings, Arc::default());
+    let waiting = starting.accept(doors.public, Door::Public, starting::router());
+    let opened = tokio::select! {
+        opened = open(settings) => opened,
+        status = signals.next() => std::process::exit(status),
+    };
+    // Whoever still waits for an answer gets it; connections that come meanwhile wait for the routes.
+    starting.finish().await;
+    let public = waiting.await.map_err(|_| StartError::Broken)?;
+    let doors = Doors { public, ..doors };
+    opened?
+        .serve_on(doors, async move {
+            signals.next().await;
+            tracing::info!("stopping; a second signal does not wait");
+            tokio::spawn(async move { std::process::exit(signals.next().await) });
+        })
+        .await
+}
+
+/// What a service listens on beside the owner's socket.
+struct Doors {
+    public: Listener,
+    metrics: Option<Listener>,
+}
+
+impl Doors {
+    async fn bind(settings: &Settings) -> Result<Self, StartError> {
+        let bind = async |listen: &str| {
+            Listener::bind(listen)
+                .await
+                .map_err(|source| StartError::Listen {
+                    listen: listen.to_owned(),
+                    source,
+                })
+        };
+        let metrics = match settings.metrics_listen.as_str() {
+            "" => None,
+            listen => Some(bind(listen).await?),
+        };
+        let public = bind(&settings.listen).await?;
+        Ok(Self { public, metrics })
+    }
+}
+
 /// Opens the log, whose lock keeps other processes away from the index too, then does `first` to the index's folder.
 async fn open_after(
     settings: &Settings,
@@ -176,39 +232,20 @@ impl App {
         router::router(self.state.as_owner())
     }
 
-    /// Serves until SIGTERM or Ctrl-C, then answers what was accepted, syncs and closes, within `shutdown_timeout`.
-    /// A second signal ends the process at once. Prints where it listens and, in a new store, the admin token and
-    /// what to try first. Ends with [`StartError::Poisoned`] soon after a write or sync of the log has failed.
-    pub async fn serve(self) -> Result<(), StartError> {
-        let mut signals = Signals::new().map_err(StartError::Signals)?;
-        let listen = &self.state.settings().listen;
-        let listener = TcpListener::bind(listen)
-            .await
-            .map_err(|source| StartError::Listen {
-                listen: listen.clone(),
-                source,
-            })?;
-        self.serve_on(listener, async move {
-            signals.next().await;
-            tracing::info!("stopping; a second signal does not wait");
-            tokio::spawn(async move { std::process::exit(signals.next().await) });
-        })
-        .await
-    }
-
-    /// Serves on a listener and on the folder's socket until `stop` is over, then stops as [`App::serve`] does.
-    pub async fn serve_on(
+    /// Serves until `stop` is over, then answers what was accepted, syncs and closes, within `shutdown_timeout`. Ends
+    /// with [`StartError::Poisoned`] soon after a write or sync of the log has failed.
+    async fn serve_on(
         self,
-        listener: TcpListener,
+        doors: Doors,
         stop: impl Future<Output = ()>,
     ) -> Result<(), StartError> {
         let settings = self.state.settings();
-        let address = listener.local_addr().map_err(|source| StartError::Listen {
+        let place = doors.public.place().map_err(|source| StartError::Listen {
             listen: settings.listen.clone(),
             source,
         })?;
-        let socket = match Socket::bind(&settings.data) {
-            Ok(bound) => Some(bound),
+        let owner = match Socket::bind_owner(&settings.data) {
+            Ok((socket, listener)) => Some(Listener::Unix(listener, socket)),
             Err(error) => {
                 tracing::warn!(%error, "no eye.sock in the data folder: commands need --server and --token");
                 None
@@ -218,13 +255,20 @@ impl App {
         // It ends when the service stops, at its next look.
         tokio::spawn(caretaker::run(self.state.clone()));
 
-        let connections = Connections::new();
-        let socket = socket.map(|(socket, listener)| {
-            connections.accept_unix(listener, self.router_as_owner());
-            socket
-        });
-        connections.accept_tcp(listener, self.router());
-        welcome.print(address);
+        let connections = Connections::new(settings, self.state.shared_metrics());
+        let accepting: Vec<_> = [
+            owner.map(|listener| (listener, Door::Owner, self.router_as_owner())),
+            doors.metrics.map(|listener| {
+                let router = router::router_for_metrics(self.state.clone());
+                (listener, Door::Metrics, router)
+            }),
+            Some((doors.public, Door::Public, self.router())),
+        ]
+        .into_iter()
+        .flatten()
+        .map(|(listener, door, router)| connections.accept(listener, door, router))
+        .collect();
+        welcome.print(&place);
 
         let stopped_log = tokio::select! {
             () = stop => None,
@@ -243,11 +287,15 @@ impl App {
             )
         };
         self.state.set_stopping();
-        drop(socket);
-        if tokio::time::timeout(answering, connections.finish())
-            .await
-            .is_err()
-        {
+        connections.stop();
+        let finishing = async {
+            for listener in accepting {
+                // Nobody is to connect any more; the file of a socket goes as well.
+                drop(listener.await);
+            }
+            connections.finish().await;
+        };
+        if tokio::time::timeout(answering, finishing).await.is_err() {
             // What was acknowledged is on the disk; what still runs is cut off with the process.
             tracing::warn!(?answering, "stopped with requests still open");
         }
@@ -293,9 +341,9 @@ impl App {
     pub async fn serve_to_nowhere(self, listener: TcpListener) {
         const QUEUE: usize = 1024;
         let (nowhere, mut queue) = tokio::sync::mpsc::channel(QUEUE);
-        let connections = Connections::new();
+        let connections = Connections::new(self.state.settings(), self.state.shared_metrics());
         let router = router::router_to_nowhere(self.state.clone(), nowhere);
-        connections.accept_tcp(listener, router);
+        connections.accept(Listener::Tcp(listener), Door::Public, router);
         while queue.recv().await.is_some() {}
     }
 

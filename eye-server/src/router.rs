@@ -1,12 +1,13 @@
 //! Every route on one screen.
 
-use axum::middleware::from_fn;
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{MethodRouter, delete, get, post};
 use axum::{Extension, Router};
 
+use crate::access::note;
 use crate::envelope::{envelope, other_method, unknown_path};
 use crate::routes::{
-    admin, applications, erasures, events, health, me, search, sessions, tasks, tokens,
+    admin, applications, erasures, events, health, me, metrics, search, sessions, tasks, tokens,
 };
 use crate::state::AppState;
 
@@ -46,8 +47,24 @@ fn routes() -> Vec<(&'static str, MethodRouter<AppState>)> {
         ("/admin/tasks/{id}", get(tasks::one).delete(tasks::cancel)),
         ("/health/live", get(health::live)),
         ("/health/ready", get(health::ready)),
+        ("/metrics", get(metrics::for_admins)),
         ("/api/schema", get(admin::schema)),
     ]
+}
+
+/// Returns the paths of all routes.
+pub(crate) fn paths() -> impl Iterator<Item = &'static str> {
+    routes().into_iter().map(|(path, _)| path)
+}
+
+/// Builds the router of a listener that only those reach who watch the service: no token is asked for.
+pub(crate) fn router_for_metrics(state: AppState) -> Router {
+    let routes = vec![
+        ("/metrics", get(metrics::for_all)),
+        ("/health/live", get(health::live)),
+        ("/health/ready", get(health::ready)),
+    ];
+    router_of(routes, state)
 }
 
 /// Builds the router. Every path answers with and without a slash at its end.
@@ -78,6 +95,7 @@ fn router_of(routes: Vec<(&'static str, MethodRouter<AppState>)>, state: AppStat
         .method_not_allowed_fallback(other_method)
         .fallback(unknown_path)
         .layer(from_fn(envelope))
+        .layer(from_fn_with_state(state.clone(), note))
         .with_state(state)
 }
 

@@ -6,6 +6,7 @@ pub(crate) mod erasures;
 pub(crate) mod events;
 pub(crate) mod health;
 pub(crate) mod me;
+pub(crate) mod metrics;
 pub(crate) mod search;
 pub(crate) mod sessions;
 pub(crate) mod tasks;

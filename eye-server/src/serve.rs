@@ -1,128 +1,154 @@
-//! Connections: accepting them on TCP and on the folder's socket, and letting them finish.
+//! Connections: accepting them, keeping their number and their pace within bounds, and letting them finish.
 //!
-//! What must stay true: a request that was read is answered, even while stopping; nothing new is accepted then.
+//! What must stay true: a request that was read is answered, even while stopping; nothing new is accepted then. A
+//! client that does nothing, or next to nothing, cannot keep a connection.
 
-use std::io;
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+mod listener;
+mod pace;
+mod socket;
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
+use axum::http::{HeaderValue, Request, header};
+use axum::middleware::from_fn;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::task::JoinHandle;
+use tower::ServiceExt as _;
 
-/// How long a connection may take for a request's head, idle time included.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
+use crate::config::Settings;
+use crate::envelope::envelope;
+use crate::error::{Code, Problem};
+use crate::metrics::{Door, Metrics};
+use listener::Stream;
+pub(crate) use listener::{Listener, Peer, Place};
+use pace::{Answering, Pace, Paced, Paces};
+pub(crate) use socket::Socket;
+
 /// How long to wait when the system has no more file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How many connections over the limit are told so at once; others are closed without a word.
+const REFUSING_AT_ONCE: usize = 64;
+/// The longest head of a request.
+const HEAD_MAX_BYTES: usize = 64 << 10;
 
 /// Keeps track of connections, and ends them.
 pub(crate) struct Connections {
+    shared: Arc<Shared>,
     stop: watch::Sender<bool>,
     /// Closed once every connection has dropped its sender.
     open: mpsc::Sender<()>,
     all_closed: mpsc::Receiver<()>,
 }
 
+/// What all connections share.
+struct Shared {
+    paces: Paces,
+    requests_max: usize,
+    metrics: Arc<Metrics>,
+    /// A turn for each connection that `listen` may have.
+    turns: Arc<Semaphore>,
+    refusing: Arc<Semaphore>,
+    refusal: Router,
+}
+
 impl Connections {
-    pub(crate) fn new() -> Self {
+    /// Takes limits and paces from the settings.
+    pub(crate) fn new(settings: &Settings, metrics: Arc<Metrics>) -> Self {
         let (open, all_closed) = mpsc::channel(1);
+        let limit = settings.connections_max;
+        let refusal = move || async move {
+            let problem = Problem::new(
+                Code::Overloaded,
+                "There are as many connections as there may be.",
+            )
+            .detail("Keep connections and use them again; try this once more a little later.")
+            .limit(limit)
+            .retry_after(1);
+            ([(header::CONNECTION, "close")], problem)
+        };
         Self {
+            shared: Arc::new(Shared {
+                paces: Paces::of(settings),
+                requests_max: settings.connection_requests_max,
+                metrics,
+                turns: Arc::new(Semaphore::new(limit.min(Semaphore::MAX_PERMITS))),
+                refusing: Arc::new(Semaphore::new(REFUSING_AT_ONCE)),
+                refusal: Router::new().fallback(refusal).layer(from_fn(envelope)),
+            }),
             stop: watch::Sender::new(false),
             open,
             all_closed,
         }
     }
 
-    /// Accepts on a TCP listener until told to stop.
-    pub(crate) fn accept_tcp(&self, listener: TcpListener, router: Router) {
-        let (mut stop, watching, open) =
-            (self.stop.subscribe(), self.stop.clone(), self.open.clone());
+    /// Accepts on a listener until told to stop; the listener is handed back then.
+    pub(crate) fn accept(
+        &self,
+        mut listener: Listener,
+        door: Door,
+        router: Router,
+    ) -> JoinHandle<Listener> {
+        let mut stop = self.stop.subscribe();
+        let end = End {
+            stop: self.stop.clone(),
+            open: self.open.clone(),
+        };
+        let shared = Arc::clone(&self.shared);
         tokio::spawn(async move {
             loop {
                 let accepted = tokio::select! {
                     accepted = listener.accept() => accepted,
-                    _ = stop.changed() => return,
+                    () = told(&mut stop) => return listener,
                 };
                 match accepted {
-                    Ok((stream, _)) => {
-                        // An answer is written at once; waiting for more to send would only delay it.
-                        let _ = stream.set_nodelay(true);
-                        tokio::spawn(connection(
-                            stream,
-                            router.clone(),
-                            watching.subscribe(),
-                            open.clone(),
-                        ));
+                    Ok((stream, peer)) => {
+                        let Some((turn, router)) = shared.let_in(door, &router) else {
+                            continue;
+                        };
+                        let (shared, end) = (Arc::clone(&shared), end.clone());
+                        tokio::spawn(async move {
+                            let _turn = turn;
+                            let _present = shared.metrics.connected(door);
+                            shared.serve(stream, peer, router, end).await;
+                        });
                     }
-                    Err(error) => pause(&error).await,
+                    Err(error) => {
+                        tracing::warn!(%error, "no connection could be accepted");
+                        tokio::time::sleep(ACCEPT_PAUSE).await;
+                    }
                 }
             }
-        });
+        })
     }
 
-    /// Accepts on a Unix socket until told to stop.
-    pub(crate) fn accept_unix(&self, listener: UnixListener, router: Router) {
-        let (mut stop, watching, open) =
-            (self.stop.subscribe(), self.stop.clone(), self.open.clone());
-        tokio::spawn(async move {
-            loop {
-                let accepted = tokio::select! {
-                    accepted = listener.accept() => accepted,
-                    _ = stop.changed() => return,
-                };
-                match accepted {
-                    Ok((stream, _)) => {
-                        tokio::spawn(connection(
-                            stream,
-                            router.clone(),
-                            watching.subscribe(),
-                            open.clone(),
-                        ));
-                    }
-                    Err(error) => pause(&error).await,
-                }
-            }
-        });
-    }
-
-    /// Stops accepting, lets requests finish, and returns once all connections are closed.
-    pub(crate) async fn finish(mut self) {
+    /// Stops accepting, and tells connections to end with the request they are at.
+    pub(crate) fn stop(&self) {
         self.stop.send_replace(true);
+    }
+
+    /// Stops, and returns once all connections are closed.
+    pub(crate) async fn finish(mut self) {
+        self.stop();
         drop(self.open);
         // Nothing is ever sent: this returns when the last sender is gone.
         let _ = self.all_closed.recv().await;
     }
 }
 
-async fn connection<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
-    stream: S,
-    router: Router,
-    mut stop: watch::Receiver<bool>,
+/// What tells a connection to end, and is told that it has.
+#[derive(Clone)]
+struct End {
+    stop: watch::Sender<bool>,
     open: mpsc::Sender<()>,
-) {
-    let mut builder = http1::Builder::new();
-    builder
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT);
-    let connection =
-        builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
-    let mut connection = std::pin::pin!(connection);
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = told(&mut stop) => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
-    if let Err(error) = ended {
-        tracing::debug!(%error, "a connection broke");
-    }
-    drop(open);
 }
 
 /// Waits until connections are told to end.
@@ -131,166 +157,76 @@ async fn told(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
-async fn pause(error: &io::Error) {
-    tracing::warn!(%error, "no connection could be accepted");
-    tokio::time::sleep(ACCEPT_PAUSE).await;
-}
-
-/// The socket in a data folder, through which whoever may open it is admin. Removed when dropped.
-pub(crate) struct Socket {
-    path: PathBuf,
-}
-
-impl Socket {
-    /// Listens on `DATA/eye.sock`, mode 0600; a stale file of that name is replaced. The folder's lock sees to it
-    /// that no other process listens there.
-    pub(crate) fn bind(data: &Path) -> io::Result<(Self, UnixListener)> {
-        let path = data.join("eye.sock");
-        // Made in a folder that nobody else can enter, so that there is no instant at which another could connect.
-        let folder = data.join(".s");
-        let _ = std::fs::remove_dir_all(&folder);
-        std::fs::create_dir(&folder)?;
-        std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o700))?;
-        let bound = (|| -> io::Result<UnixListener> {
-            let made = folder.join("s");
-            let listener = UnixListener::bind(&made)?;
-            std::fs::set_permissions(&made, std::fs::Permissions::from_mode(0o600))?;
-            std::fs::rename(&made, &path)?;
-            Ok(listener)
-        })();
-        let _ = std::fs::remove_dir_all(&folder);
-        Ok((Self { path }, bound?))
+impl Shared {
+    /// Returns a turn and what answers there: the routes, or, where too many are open, a refusal. Whoever looks after
+    /// the service gets in at the other doors whatever happens at the first.
+    fn let_in(
+        &self,
+        door: Door,
+        router: &Router,
+    ) -> Option<(Option<OwnedSemaphorePermit>, Router)> {
+        if door != Door::Public {
+            return Some((None, router.clone()));
+        }
+        if let Ok(turn) = Arc::clone(&self.turns).try_acquire_owned() {
+            return Some((Some(turn), router.clone()));
+        }
+        self.metrics
+            .connections_refused
+            .fetch_add(1, Ordering::Relaxed);
+        let turn = Arc::clone(&self.refusing).try_acquire_owned().ok()?;
+        Some((Some(turn), self.refusal.clone()))
     }
-}
 
-impl Drop for Socket {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.path);
+    /// Answers the requests of one connection until it ends, is too slow, or is told to end.
+    async fn serve(&self, stream: Box<dyn Stream>, peer: Peer, router: Router, end: End) {
+        let pace = Arc::new(Pace::new(self.paces));
+        let answer = |request: Request<Incoming>| {
+            let mut request = request.map(Body::new);
+            request.extensions_mut().insert(peer);
+            let last = pace.begin_request() >= self.requests_max;
+            let (router, pace) = (router.clone(), Arc::clone(&pace));
+            async move {
+                let Ok(mut response) = router.oneshot(request).await;
+                if last {
+                    let headers = response.headers_mut();
+                    headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+                }
+                Ok::<_, Infallible>(response.map(|body| Answering::new(body, pace)))
+            }
+        };
+        let mut builder = http1::Builder::new();
+        builder
+            .timer(TokioTimer::new())
+            .max_header_size(HEAD_MAX_BYTES)
+            // How long a head takes is looked at by `Pace`, which knows a slow client from an idle one.
+            .header_read_timeout(None);
+        let stream = TokioIo::new(Paced::new(stream, Arc::clone(&pace)));
+        let connection = builder.serve_connection(stream, service_fn(answer));
+        let mut connection = std::pin::pin!(connection);
+        let mut stop = end.stop.subscribe();
+        let mut stopping = false;
+        loop {
+            tokio::select! {
+                ended = connection.as_mut() => {
+                    if let Err(error) = ended {
+                        tracing::debug!(%error, "a connection broke");
+                    }
+                    break;
+                }
+                why = pace.overdue() => {
+                    tracing::debug!(why, "a connection was closed");
+                    break;
+                }
+                () = told(&mut stop), if !stopping => {
+                    stopping = true;
+                    connection.as_mut().graceful_shutdown();
+                }
+            }
+        }
+        drop(end.open);
     }
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use std::os::unix::fs::FileTypeExt;
-
-    use tempfile::TempDir;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::{TcpStream, UnixStream};
-    use tokio::sync::oneshot;
-
-    use super::*;
-    use crate::{Settings, StartError, open};
-
-    struct Running {
-        folder: TempDir,
-        address: std::net::SocketAddr,
-        stop: oneshot::Sender<()>,
-        over: tokio::task::JoinHandle<Result<(), StartError>>,
-    }
-
-    async fn start() -> Running {
-        let folder = TempDir::new().unwrap();
-        // A stale file is in the way.
-        std::fs::write(folder.path().join("eye.sock"), "stale").unwrap();
-        let settings = Settings {
-            admin_token: "preset".into(),
-            ..Settings::new(folder.path())
-        };
-        let app = open(&settings).await.unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let (stop, stopped) = oneshot::channel::<()>();
-        let over = tokio::spawn(app.serve_on(listener, async move {
-            let _ = stopped.await;
-        }));
-        while UnixStream::connect(folder.path().join("eye.sock"))
-            .await
-            .is_err()
-        {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        Running {
-            folder,
-            address,
-            stop,
-            over,
-        }
-    }
-
-    async fn talk(mut stream: impl AsyncRead + AsyncWrite + Unpin, request: &str) -> String {
-        stream.write_all(request.as_bytes()).await.unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.unwrap();
-        answer
-    }
-
-    #[tokio::test]
-    async fn the_socket_in_the_folder_is_the_owners_and_goes_with_the_service() {
-        let running = start().await;
-        let path = running.folder.path().join("eye.sock");
-        let facts = std::fs::metadata(&path).unwrap();
-        assert!(facts.file_type().is_socket());
-        assert_eq!(facts.permissions().mode() & 0o777, 0o600);
-        let request = "GET /tokens HTTP/1.1\r\nhost: eye\r\nconnection: close\r\n\r\n";
-        assert!(
-            talk(UnixStream::connect(&path).await.unwrap(), request)
-                .await
-                .starts_with("HTTP/1.1 200")
-        );
-        assert!(
-            talk(TcpStream::connect(running.address).await.unwrap(), request)
-                .await
-                .starts_with("HTTP/1.1 401")
-        );
-        running.stop.send(()).unwrap();
-        running.over.await.unwrap().unwrap();
-        assert!(!path.exists());
-        assert!(TcpStream::connect(running.address).await.is_err());
-    }
-
-    #[tokio::test]
-    async fn an_idle_connection_does_not_hold_up_the_stop() {
-        let running = start().await;
-        let mut idle = TcpStream::connect(running.address).await.unwrap();
-        idle.write_all(b"GET /health/live HTTP/1.1\r\nhost: eye\r\n\r\n")
-            .await
-            .unwrap();
-        let mut some = [0; 12];
-        idle.read_exact(&mut some).await.unwrap();
-        running.stop.send(()).unwrap();
-        tokio::time::timeout(Duration::from_secs(5), running.over)
-            .await
-            .unwrap()
-            .unwrap()
-            .unwrap();
-    }
-
-    #[tokio::test]
-    async fn an_early_refusal_arrives_while_the_body_is_still_being_sent() {
-        let running = start().await;
-        let body = "x".repeat(900_000);
-        let request = format!(
-            "POST /events HTTP/1.1\r\nhost: eye\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
-            body.len()
-        );
-        let answer = talk(TcpStream::connect(running.address).await.unwrap(), &request).await;
-        assert!(answer.starts_with("HTTP/1.1 401"), "{answer}");
-    }
-
-    #[tokio::test]
-    async fn a_request_under_way_is_answered_before_the_end() {
-        let running = start().await;
-        let mut stream = TcpStream::connect(running.address).await.unwrap();
-        stream.write_all(b"POST /applications HTTP/1.1\r\nhost: eye\r\nauthorization: Token preset\r\ncontent-length: 15\r\n\r\n{\"name\"").await.unwrap();
-        tokio::time::sleep(Duration::from_millis(100)).await;
-        running.stop.send(()).unwrap();
-        tokio::time::sleep(Duration::from_millis(100)).await;
-        stream.write_all(b":\"shop\"").await.unwrap();
-        stream.write_all(b"}").await.unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.unwrap();
-        assert!(answer.starts_with("HTTP/1.1 201"), "{answer}");
-        running.over.await.unwrap().unwrap();
-    }
-}
+mod tests;

@@ -11,6 +11,8 @@ use uuid::Uuid;
 use crate::auth;
 use crate::config::Settings;
 use crate::ingest::Memory;
+use crate::metrics::Metrics;
+use crate::router;
 use crate::tasks::Tasks;
 
 /// How many large bodies are decompressed or judged at once, off the threads that serve connections.
@@ -34,6 +36,7 @@ struct Shared {
     queries: Arc<Semaphore>,
     large_bodies: Arc<Semaphore>,
     tasks: Tasks,
+    metrics: Arc<Metrics>,
     started_at: i64,
     end_at_start: Offset,
     stopping: AtomicBool,
@@ -50,6 +53,7 @@ impl AppState {
             queries: Arc::new(Semaphore::new(settings.queries_max.max(1))),
             large_bodies: Arc::new(Semaphore::new(LARGE_BODIES_AT_ONCE)),
             tasks: Tasks::default(),
+            metrics: Arc::new(Metrics::new(router::paths())),
             started_at: eye_log::now(),
             end_at_start: log.reader().durable_end(),
             stopping: AtomicBool::new(false),
@@ -109,6 +113,21 @@ impl AppState {
 
     pub(crate) fn large_bodies(&self) -> &Arc<Semaphore> {
         &self.shared.large_bodies
+    }
+
+    /// Returns how many queries run now.
+    pub(crate) fn queries_running(&self) -> usize {
+        let free = self.queries().available_permits();
+        self.settings().queries_max.saturating_sub(free)
+    }
+
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.shared.metrics
+    }
+
+    /// Returns the same counts for what outlives a request.
+    pub(crate) fn shared_metrics(&self) -> Arc<Metrics> {
+        Arc::clone(&self.shared.metrics)
     }
 
     pub(crate) fn tasks(&self) -> &Tasks {

@@ -10,6 +10,7 @@ use eye_index::Needs;
 use eye_log::{Offset, ReadError, StoredEvent};
 
 use crate::error::{Code, Problem};
+use crate::metrics::QueryEnd;
 use crate::parameters::Parameters;
 use crate::state::AppState;
 use crate::wire::{write_event, write_number, write_string};
@@ -150,7 +151,26 @@ pub(crate) async fn run<T: Send + 'static>(
     state: &AppState,
     work: impl FnOnce() -> Result<T, Problem> + Send + 'static,
 ) -> Result<T, Problem> {
-    let deadline = tokio::time::Instant::now() + state.settings().query_deadline;
+    let begun = tokio::time::Instant::now();
+    let ended = run_in_turn(state, begun + state.settings().query_deadline, work).await;
+    let end = match &ended {
+        Ok(_) => QueryEnd::Done,
+        Err(problem) => match problem.code() {
+            Code::QueryTimeout => QueryEnd::Timeout,
+            Code::Overloaded => QueryEnd::Overloaded,
+            code if code.status().is_server_error() => QueryEnd::Failed,
+            _ => QueryEnd::Refused,
+        },
+    };
+    state.metrics().queried(end, begun.elapsed());
+    ended
+}
+
+async fn run_in_turn<T: Send + 'static>(
+    state: &AppState,
+    deadline: tokio::time::Instant,
+    work: impl FnOnce() -> Result<T, Problem> + Send + 'static,
+) -> Result<T, Problem> {
     let permit =
         tokio::time::timeout_at(deadline, Arc::clone(state.queries()).acquire_owned()).await;
     let Ok(Ok(permit)) = permit else {

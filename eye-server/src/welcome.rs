@@ -10,6 +10,7 @@ use uuid::Uuid;
 use crate::StartError;
 use crate::auth::draw;
 use crate::registrar::change;
+use crate::serve::Place;
 use crate::state::AppState;
 
 /// How a new store is begun with.
@@ -48,8 +49,9 @@ impl Welcome {
     }
 
     /// Prints it. A closed standard output is no reason not to serve.
-    pub(crate) fn print(&self, address: SocketAddr) {
-        let mut text = format!("listening on http://{address}\n");
+    pub(crate) fn print(&self, place: &Place) {
+        let at = At::of(place);
+        let mut text = format!("listening on {}\n", at.shown);
         match self {
             Self::Back => {}
             Self::NewToken(secret) => {
@@ -57,31 +59,57 @@ impl Welcome {
                     text,
                     "\nThe admin token of this new store, shown this once:\n\n  {secret}\n"
                 );
-                try_it(&mut text, address, secret);
+                try_it(&mut text, &at, secret);
             }
-            Self::PresetToken => try_it(&mut text, address, "$EYE_ADMIN_TOKEN"),
+            Self::PresetToken => try_it(&mut text, &at, "$EYE_ADMIN_TOKEN"),
         }
         let mut out = std::io::stdout().lock();
         let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
     }
 }
 
+/// How a place is written, and reached by curl.
+struct At {
+    shown: String,
+    url: String,
+    curl: String,
+}
+
+impl At {
+    fn of(place: &Place) -> Self {
+        match place {
+            Place::Address(address) => {
+                let reachable = if address.ip().is_unspecified() {
+                    SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), address.port())
+                } else {
+                    *address
+                };
+                Self {
+                    shown: format!("http://{address}"),
+                    url: format!("http://{reachable}"),
+                    curl: "curl -s".to_owned(),
+                }
+            }
+            Place::Socket(path) => Self {
+                shown: format!("unix:{}", path.display()),
+                url: "http://localhost".to_owned(),
+                curl: format!("curl -s --unix-socket '{}'", path.display()),
+            },
+        }
+    }
+}
+
 /// Lines that work when pasted one after another: register an application, send an event, find it.
-fn try_it(text: &mut String, address: SocketAddr, admin: &str) {
-    let reachable = if address.ip().is_unspecified() {
-        SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), address.port())
-    } else {
-        address
-    };
+fn try_it(text: &mut String, At { url, curl, .. }: &At, admin: &str) {
     let (session, now) = (Uuid::new_v4(), format_timestamp(eye_log::now()));
     let _ = write!(
         text,
         r#"Try it, line by line:
 
-EYE=http://{reachable} ADMIN="{admin}"
-TOKEN=$(curl -s "$EYE/applications" -H "Authorization: Token $ADMIN" -d '{{"name": "demo"}}' | sed 's/.*"token":"\([^"]*\)".*/\1/'); echo "$TOKEN"
-curl -s "$EYE/events" -H "Authorization: Token $TOKEN" -d '{{"session_id": "{session}", "category": "demo", "name": "first event", "timestamp": "{now}", "data": {{"text": "hello world"}}}}'; echo
-curl -s "$EYE/search?q=hello" -H "Authorization: Token $TOKEN"; echo
+EYE={url} ADMIN="{admin}"
+TOKEN=$({curl} "$EYE/applications" -H "Authorization: Token $ADMIN" -d '{{"name": "demo"}}' | sed 's/.*"token":"\([^"]*\)".*/\1/'); echo "$TOKEN"
+{curl} "$EYE/events" -H "Authorization: Token $TOKEN" -d '{{"session_id": "{session}", "category": "demo", "name": "first event", "timestamp": "{now}", "data": {{"text": "hello world"}}}}'; echo
+{curl} "$EYE/search?q=hello" -H "Authorization: Token $TOKEN"; echo
 "#
     );
 }

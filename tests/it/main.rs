@@ -9,6 +9,8 @@
 mod applications;
 /// A backup taken under load holds everything acknowledged before it, and comes back; nothing is written over.
 mod backups;
+/// Slow clients, too many clients, and what every answer tells browsers.
+mod connections;
 /// What an operator is told, and what goes on, when the disk is full or fails.
 mod disk_trouble;
 /// `eye log dump` shows every record, of a copy and beside a running server, and writes nothing.
@@ -43,3 +45,5 @@ mod tokens;
 mod torturing;
 /// Wrong events are refused with every reason at once, in the old service's words.
 mod validation;
+/// What the service counts is what the document lists, and says nothing of what it was sent.
+mod watching;

@@ -90,8 +90,8 @@ impl Lookup {
         Ok(low)
     }
 
-    /// Returns when the record at `offset` arrived.
-    fn arrived_at(&mut self, offset: Offset) -> Result<i64, ReadError> {
+    /// Returns when the record at `offset`, which lies below the end, arrived.
+    pub fn arrived_at(&mut self, offset: Offset) -> Result<i64, ReadError> {
         match self.piece(offset)? {
             Piece::Raw(segment) => Ok(self.find_frame(&segment, offset)?.header.appended_at),
             Piece::Sealed(file) => file.arrived_at(offset),

@@ -26,8 +26,8 @@ pub(crate) async fn run(args: ServeArgs, common: &Common) -> Result<Outcome, Fai
     for warning in Settings::unknown_variables(names) {
         tracing::warn!("{warning}");
     }
-    let failed = |error: eye_server::StartError| Failure::Failed(error.to_string());
-    let app = eye_server::open(&settings).await.map_err(failed)?;
-    app.serve().await.map_err(failed)?;
+    eye_server::serve(&settings)
+        .await
+        .map_err(|error| Failure::Failed(error.to_string()))?;
     Ok(Outcome::Done)
 }

@@ -275,3 +275,41 @@ impl Value for LogFilter {
         json!(self.0)
     }
 }
+
+/// Makes an enum a setting with a word for each variant.
+macro_rules! words {
+    ($type:ident { $($variant:ident = $word:literal),+ }) => {
+        impl Value for $type {
+            fn read(&mut self, text: &str) -> Result<(), String> {
+                *self = match text {
+                    $($word => Self::$variant,)+
+                    _ => return Err(wrong(text, &[$($word),+].join(" or "))),
+                };
+                Ok(())
+            }
+
+            fn text(&self, _unit: &str) -> String {
+                match self {
+                    $(Self::$variant => $word.to_owned(),)+
+                }
+            }
+
+            fn json(&self) -> Json {
+                json!(self.text(""))
+            }
+        }
+    };
+}
+
+/// Which requests get a line in the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AccessLog {
+    /// Every one.
+    All,
+    /// Those that were refused or failed.
+    Errors,
+    /// None.
+    Off,
+}
+
+words!(AccessLog { All = "all", Errors = "errors", Off = "off" });

@@ -100,7 +100,7 @@ pub(crate) async fn status(
         },
         "memory_for_requests": {"used": state.memory().used(), "limit": state.settings().memory_for_requests},
         "queries": {
-            "running": state.settings().queries_max.saturating_sub(state.queries().available_permits()),
+            "running": state.queries_running(),
             "limit": state.settings().queries_max,
         },
     });

@@ -9,6 +9,9 @@ use serde_json::json;
 use crate::routes::json as answer;
 use crate::state::AppState;
 
+/// Every name that [`condition`] gives.
+pub(crate) const CONDITIONS: [&str; 5] = ["ok", "recovering", "poisoned", "disk_full", "damaged"];
+
 /// Answers `GET /health/live`: 200 as long as it answers at all.
 pub(crate) async fn live() -> Response {
     answer(StatusCode::OK, "{\"live\":true}")

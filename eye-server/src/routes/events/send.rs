@@ -75,12 +75,15 @@ pub(crate) async fn send(
         encoding,
         body,
         charge,
-    } = receive(&state, request).await?;
-    let (parcel, charge) = if encoding.is_none() && body.len() <= JUDGED_INLINE_MAX_BYTES {
-        judge(&state, &body, media_type, application, charge)?
+    } = receive(&state, request)
+        .await
+        .inspect_err(|problem| state.metrics().refused(problem))?;
+    let judged = if encoding.is_none() && body.len() <= JUDGED_INLINE_MAX_BYTES {
+        judge(&state, &body, media_type, application, charge)
     } else {
-        judge_aside(&state, body, encoding, media_type, application, charge).await?
+        judge_aside(&state, body, encoding, media_type, application, charge).await
     };
+    let (parcel, charge) = judged.inspect_err(|problem| state.metrics().refused(problem))?;
     let minimal = wants_minimal(&headers);
     match parcel {
         Parcel::One { batch, id } => {
@@ -96,6 +99,7 @@ pub(crate) async fn send(
             let sent = items.len() + refused.len();
             let summary = answer::Summary::new(sent, lines, refused);
             if batch.is_empty() || (all_or_nothing && summary.has_refused()) {
+                state.metrics().rejected(sent as u64);
                 return summary.answer(minimal, all_or_nothing);
             }
             if all_or_nothing {
@@ -103,6 +107,7 @@ pub(crate) async fn send(
             }
             batch.note_refused(sent - items.len());
             let receipt = store(&state, batch, charge).await?;
+            state.metrics().rejected((sent - items.len()) as u64);
             summary
                 .with(&receipt, &items)
                 .answer(minimal, all_or_nothing)

@@ -1,0 +1,199 @@
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::time::{Duration, Instant};
+use support::{ADMIN_TOKEN, Connection, Eye, Launch, events, time};
+
+const SESSION: &str = "e2085be5-9137-4e4e-80b5-f1ffddc25423";
+
+/// Writes to a server and waits until it ends the connection; returns what came and how long that took.
+fn until_closed(eye: &Eye, bytes: &[u8]) -> (String, Duration) {
+    let mut stream = TcpStream::connect(eye.client().address()).unwrap();
+    stream
+        .set_read_timeout(Some(Duration::from_secs(20)))
+        .unwrap();
+    stream.write_all(bytes).unwrap();
+    let began = Instant::now();
+    let mut came = Vec::new();
+    // A reset is an end, too.
+    let ended = stream.read_to_end(&mut came);
+    assert!(
+        !ended.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock),
+        "the server still waits after {:?}",
+        began.elapsed()
+    );
+    (String::from_utf8_lossy(&came).into_owned(), began.elapsed())
+}
+
+#[test]
+fn a_head_that_does_not_end_and_a_connection_that_asks_nothing_are_closed() {
+    let eye = Launch::new()
+        .argument("--header-timeout=400ms")
+        .argument("--keep-alive-timeout=1200ms")
+        .start();
+    let (came, after) = until_closed(&eye, b"POST /events HTTP/1.1\r\nHost: x\r\nX-Slow: ");
+    assert_eq!(came, "");
+    assert!(after >= Duration::from_millis(380), "{after:?}");
+    let (came, after) = until_closed(&eye, b"");
+    assert_eq!(came, "");
+    assert!(after >= Duration::from_millis(1100), "{after:?}");
+    // The same after an answer.
+    let (came, after) = until_closed(&eye, b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert!(came.starts_with("HTTP/1.1 200"), "{came}");
+    assert!(after >= Duration::from_millis(1100), "{after:?}");
+}
+
+#[test]
+fn a_body_that_stops_or_takes_too_long_is_answered_with_408() {
+    let eye = Launch::new()
+        .argument("--body-idle-timeout=300ms")
+        .argument("--body-timeout=1s")
+        .start();
+    let app = eye.application("website");
+    let head = format!(
+        "POST /events HTTP/1.1\r\nHost: x\r\nAuthorization: Token {}\r\nContent-Length: 1000\r\n\r\n",
+        app.token
+    );
+    let mut stopped = Connection::open(eye.client().address()).unwrap();
+    stopped.write(format!("{head}{{").as_bytes()).unwrap();
+    stopped.answer(false).unwrap().expect(408);
+
+    let mut slow = TcpStream::connect(eye.client().address()).unwrap();
+    slow.write_all(head.as_bytes()).unwrap();
+    slow.set_read_timeout(Some(Duration::from_millis(100)))
+        .unwrap();
+    let began = Instant::now();
+    let mut answer = [0; 12];
+    // A byte now and then is not enough.
+    while slow.read_exact(&mut answer).is_err() {
+        assert!(began.elapsed() < Duration::from_secs(20), "it still waits");
+        let _ = slow.write_all(b" ");
+    }
+    assert_eq!(&answer, b"HTTP/1.1 408");
+    assert!(began.elapsed() >= Duration::from_millis(900));
+}
+
+#[test]
+fn a_client_that_takes_nothing_of_its_answer_is_given_up() {
+    let eye = Launch::new()
+        .argument("--answer-idle-timeout=500ms")
+        .start();
+    let app = eye.application("website");
+    let long = "x".repeat(200_000);
+    let mut event = events::plain(SESSION);
+    event["data"]["long"] = long.into();
+    let lines = vec![event.to_string(); 60];
+    for lines in lines.chunks(20) {
+        eye.post("/events")
+            .token(&app.token)
+            .ndjson(lines)
+            .send()
+            .expect(200);
+    }
+    let mut stream = TcpStream::connect(eye.client().address()).unwrap();
+    let request = format!(
+        "GET /events?limit=60 HTTP/1.1\r\nHost: x\r\nAuthorization: Token {}\r\n\r\n",
+        app.token
+    );
+    stream.write_all(request.as_bytes()).unwrap();
+    // 12 MB do not fit into the buffers between the two; only a status line is read.
+    let mut first = [0; 12];
+    stream.read_exact(&mut first).unwrap();
+    assert_eq!(&first, b"HTTP/1.1 200");
+    let open = || {
+        let page = eye
+            .get("/metrics")
+            .token(ADMIN_TOKEN)
+            .send()
+            .expect(200)
+            .text();
+        let line = page
+            .lines()
+            .find_map(|line| line.strip_prefix("eye_connections_open{door=\"public\"} "));
+        line.unwrap().parse::<u64>().unwrap()
+    };
+    time::wait_until(
+        "the connection is given up",
+        Duration::from_secs(20),
+        || open() == 1,
+    );
+}
+
+#[test]
+fn over_the_limit_of_connections_the_answer_is_503_and_the_owner_still_gets_in() {
+    let eye = Launch::new().argument("--connections-max=3").start();
+    let address = eye.client().address();
+    let ask = b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n";
+    eye.get("/health/live").send().expect(200);
+    // The client of the test keeps one.
+    let mut others = [(); 2].map(|()| Connection::open(address).unwrap());
+    for other in &mut others {
+        other.exchange(ask, false).unwrap().expect(200);
+    }
+    let mut one_more = Connection::open(address).unwrap();
+    let refused = one_more.exchange(ask, false).unwrap();
+    refused.problem(503, "overloaded");
+    assert_eq!(refused.header("retry-after"), Some("1"));
+    assert_eq!(refused.header("connection"), Some("close"));
+    let listed = eye.command(["app", "list", "--data", eye.data().to_str().unwrap()]);
+    assert!(listed.status.success(), "through eye.sock");
+    drop(others);
+    time::wait_until("there is room again", Duration::from_secs(20), || {
+        let mut connection = Connection::open(address).unwrap();
+        connection
+            .exchange(ask, false)
+            .is_ok_and(|answer| answer.status == 200)
+    });
+}
+
+#[test]
+fn a_connection_is_closed_after_so_many_requests() {
+    let eye = Launch::new()
+        .argument("--connection-requests-max=3")
+        .start();
+    let mut connection = Connection::open(eye.client().address()).unwrap();
+    let ask = b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n";
+    let closes: Vec<bool> = (0..3)
+        .map(|_| {
+            let answer = connection.exchange(ask, false).unwrap().expect(200);
+            answer.header("connection") == Some("close")
+        })
+        .collect();
+    assert_eq!(closes, [false, false, true]);
+    assert!(connection.exchange(ask, false).is_err());
+}
+
+#[test]
+fn every_answer_tells_browsers_to_be_strict() {
+    let eye = Eye::start();
+    let app = eye.application("website");
+    for request in [
+        eye.get("/health/live"),
+        eye.get("/nothing"),
+        eye.get("/events"),
+        eye.get("/events").token(&app.token),
+        eye.request("OPTIONS", "/events"),
+        eye.post("/events")
+            .token(&app.token)
+            .json(&events::plain(SESSION)),
+    ] {
+        let answer = request.send();
+        assert_eq!(answer.header("x-content-type-options"), Some("nosniff"));
+        assert_eq!(answer.header("referrer-policy"), Some("no-referrer"));
+        let policy = answer.header("content-security-policy").unwrap();
+        assert!(policy.contains("frame-ancestors 'none'"), "{policy}");
+        assert!(!policy.contains("unsafe"), "{policy}");
+    }
+}
+
+#[test]
+fn a_half_closed_connection_gets_its_answer() {
+    let eye = Eye::start();
+    let mut stream = TcpStream::connect(eye.client().address()).unwrap();
+    stream
+        .write_all(b"GET /health/live HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        .unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer:?}");
+}
