@@ -3,6 +3,7 @@
 //! What must stay true: a line names the pattern of a path and never the path, its query or anything that was sent, so
 //! that no token and nothing of an event gets into a log.
 
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -17,6 +18,7 @@ use hyper::body::{Frame, SizeHint};
 use crate::config::AccessLog;
 use crate::envelope::X_REQUEST_ID;
 use crate::metrics::Present;
+use crate::serve::Peer;
 use crate::state::AppState;
 
 /// Wraps every route, outside of everything else.
@@ -26,6 +28,9 @@ pub(crate) async fn note(State(state): State<AppState>, request: Request, next: 
     let matched = request.extensions().get::<MatchedPath>();
     let route = metrics.route(matched.map(MatchedPath::as_str));
     let method = request.method().clone();
+    let peer = request.extensions().get::<Peer>();
+    let proxies = &state.settings().trusted_proxies;
+    let client = peer.and_then(|peer| proxies.client(*peer, request.headers()));
     let present = Present::new(&metrics.in_flight);
     let response = next.run(request).await;
     drop(present);
@@ -38,6 +43,7 @@ pub(crate) async fn note(State(state): State<AppState>, request: Request, next: 
         route,
         status,
         begun,
+        client,
     };
     match response.body().size_hint().exact() {
         Some(bytes) => {
@@ -61,6 +67,7 @@ struct Answer {
     route: &'static str,
     status: StatusCode,
     begun: Instant,
+    client: Option<IpAddr>,
     request_id: Option<HeaderValue>,
 }
 
@@ -82,6 +89,7 @@ impl Answer {
                 status = self.status.as_u16(),
                 ms = milliseconds(self.begun.elapsed()),
                 bytes,
+                client = %self.client.map_or_else(|| "-".to_owned(), |client| client.to_string()),
                 request = request.and_then(|id| id.to_str().ok()).unwrap_or("-"),
                 "answered"
             );

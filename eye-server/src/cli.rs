@@ -23,7 +23,7 @@ mod torture;
 
 use crate::client::{Client, ClientError, MissingFolder, Target};
 use clap::{Args, CommandFactory, Parser, Subcommand};
-use eye_server::config::{Given, LogFilter, data_folder};
+use eye_server::config::{Given, LogFilter, LogFormat, data_folder};
 use eye_server::{Settings, logging};
 use std::{
     fmt,
@@ -137,7 +137,7 @@ pub(crate) fn run(cli: Cli) -> ExitCode {
         common.data = data_folder(&common.given(Vec::new())).map_err(Failure::Usage)?;
         if !matches!(command, Command::Serve(_)) {
             let filter = LogFilter::of_a_command().map_err(Failure::Usage)?;
-            prepare(&filter);
+            prepare(&filter, LogFormat::Text);
         }
         match command {
             Command::Serve(args) => serve::run(args, &common).await,
@@ -173,9 +173,9 @@ pub(crate) fn run(cli: Cli) -> ExitCode {
 
 /// Begins to log, and raises how many files may be open to what the system allows this process: every sealed file stays
 /// open, and every connection is one; the usual 1,024 is for programs that still use `select`.
-fn prepare(filter: &LogFilter) {
+fn prepare(filter: &LogFilter, format: LogFormat) {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    logging::start(filter);
+    logging::start(filter, format);
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let raised = Rlimit {
         current: maximum,

@@ -2,6 +2,7 @@
 //! address, or the folder itself, opened in this process. Every command is written once, against the HTTP contract.
 
 mod problem;
+mod tls;
 mod wire;
 
 pub(crate) use problem::Problem;

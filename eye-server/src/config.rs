@@ -6,6 +6,7 @@
 
 mod file;
 mod given;
+mod proxies;
 mod value;
 
 use std::collections::BTreeMap;
@@ -18,8 +19,9 @@ use eye_log::format::{
 use serde_json::{Map, Value as Json, json};
 
 pub use given::{Given, Origin, data_folder};
+pub use proxies::Proxies;
 use value::Value;
-pub use value::{AccessLog, LogFilter, Secret, Zone};
+pub use value::{AccessLog, LogFilter, LogFormat, Secret, Zone};
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
@@ -114,8 +116,16 @@ macro_rules! settings {
 settings! {
     /// The data folder: the log, the index, and `eye.toml`.
     data: PathBuf = DEFAULT_DATA.into(), "";
-    /// Where to listen, `HOST:PORT`; port 0 picks one.
+    /// Where to listen: `HOST:PORT`, where port 0 picks one, or `unix:PATH`.
     listen: String = "127.0.0.1:8001".to_owned(), "";
+    /// A PEM file with the certificate and what it was signed with: TLS is spoken at `listen`. Read again when it changes,
+    /// and on SIGHUP.
+    tls_certificate: PathBuf = PathBuf::new(), "";
+    /// A PEM file with its key.
+    tls_key: PathBuf = PathBuf::new(), "";
+    /// Proxies whose `X-Forwarded-For` is believed, for the client's address in the log: addresses, networks
+    /// (`10.0.0.0/8`), and `unix` for whoever connects to a socket.
+    trusted_proxies: Proxies = Proxies::default(), "";
     /// Where `/metrics` and `/health/*` are answered without a token, `HOST:PORT`; unset: admins get `/metrics` at
     /// `listen`, and nobody else.
     metrics_listen: String = String::new(), "";
@@ -124,6 +134,8 @@ settings! {
     /// How much goes to standard error: `warn`, `info`, `debug`, or per part, `eye_index=debug,info`. Commands
     /// other than `serve` read `EYE_LOG` only, and say `warn` without it.
     log: LogFilter = LogFilter::default(), "";
+    /// How it is written: `text`, or `json` with an object a line.
+    log_format: LogFormat = LogFormat::Text, "";
     /// Which requests get a line in the log: `all`, `errors` (answers of 400 and more), `off`.
     access_log: AccessLog = AccessLog::Errors, "";
     /// The longest `data` of an event.
@@ -217,6 +229,8 @@ impl Settings {
                     self.event_max_bytes, self.request_max_bytes
                 )
             }),
+            (self.listen.starts_with("unix:") && !self.tls_certificate.as_os_str().is_empty())
+                .then(|| "tls_certificate is set, but no TLS is spoken on a socket of the file system".to_owned()),
             (self.request_max_bytes > self.memory_for_requests).then(|| {
                 format!(
                     "request_max_bytes is {}, but all requests together may hold memory_for_requests, {}",

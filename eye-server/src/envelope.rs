@@ -14,6 +14,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header}
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http_body_util::BodyExt;
+use tracing::Instrument as _;
 use uuid::Uuid;
 
 use crate::error::{Code, Problem};
@@ -81,7 +82,9 @@ pub(crate) async fn envelope(mut request: Request, next: Next) -> Response {
         Some(keep_body(&mut request))
     };
 
-    let mut response = next.run(request).await;
+    // At the level of errors, so that whatever is logged within says which request it was.
+    let span = tracing::error_span!("request", id = id.text());
+    let mut response = next.run(request).instrument(span).await;
     if response.status().as_u16() >= 400 {
         if let Some(left) = left.filter(|_| !expects) {
             read_on(&left).await;

@@ -39,8 +39,8 @@ use tokio::net::TcpListener;
 pub use crate::config::Settings;
 use crate::metrics::Door;
 pub use crate::parameters::instant;
-use crate::serve::{Connections, Listener, Socket};
-use crate::shutdown::Signals;
+use crate::serve::{Connections, Listener, Socket, Tls, keep_current};
+use crate::shutdown::{Hangups, Signals};
 use crate::state::AppState;
 use crate::welcome::Welcome;
 pub use crate::wire::on_one_line;
@@ -72,6 +72,9 @@ pub enum StartError {
         /// What the system said.
         source: io::Error,
     },
+    /// The certificate or its key cannot be used.
+    #[error("TLS: {0}")]
+    Tls(String),
     /// The system gives no signals.
     #[error("listening for signals: {0}")]
     Signals(io::Error),
@@ -135,7 +138,9 @@ pub async fn open_with_new_index(settings: &Settings) -> Result<App, StartError>
 /// and what to try first. Ends with [`StartError::Poisoned`] soon after a write or sync of the log has failed.
 pub async fn serve(settings: &Settings) -> Result<(), StartError> {
     let mut signals = Signals::new().map_err(StartError::Signals)?;
-    let doors = Doors::bind(settings).await?;
+    let hangups = Hangups::new().map_err(StartError::Signals)?;
+    let tls = Tls::of(settings).map_err(StartError::Tls)?;
+    let doors = Doors::bind(settings, tls.clone()).await?;
     let starting = Connections::new(settings, Arc::default());
     let waiting = starting.accept(doors.public, Door::Public, starting::router());
     let opened = tokio::select! {
@@ -146,13 +151,14 @@ pub async fn serve(settings: &Settings) -> Result<(), StartError> {
     starting.finish().await;
     let public = waiting.await.map_err(|_| StartError::Broken)?;
     let doors = Doors { public, ..doors };
-    opened?
-        .serve_on(doors, async move {
-            signals.next().await;
-            tracing::info!("stopping; a second signal does not wait");
-            tokio::spawn(async move { std::process::exit(signals.next().await) });
-        })
-        .await
+    let app = opened?;
+    tokio::spawn(keep_current(tls, hangups, app.state.shared_metrics()));
+    app.serve_on(doors, async move {
+        signals.next().await;
+        tracing::info!("stopping; a second signal does not wait");
+        tokio::spawn(async move { std::process::exit(signals.next().await) });
+    })
+    .await
 }
 
 /// What a service listens on beside the owner's socket.
@@ -162,9 +168,9 @@ struct Doors {
 }
 
 impl Doors {
-    async fn bind(settings: &Settings) -> Result<Self, StartError> {
-        let bind = async |listen: &str| {
-            Listener::bind(listen)
+    async fn bind(settings: &Settings, tls: Option<Arc<Tls>>) -> Result<Self, StartError> {
+        let bind = async |listen: &str, tls| {
+            Listener::bind(listen, tls)
                 .await
                 .map_err(|source| StartError::Listen {
                     listen: listen.to_owned(),
@@ -173,9 +179,9 @@ impl Doors {
         };
         let metrics = match settings.metrics_listen.as_str() {
             "" => None,
-            listen => Some(bind(listen).await?),
+            listen => Some(bind(listen, None).await?),
         };
-        let public = bind(&settings.listen).await?;
+        let public = bind(&settings.listen, tls).await?;
         Ok(Self { public, metrics })
     }
 }
@@ -343,7 +349,7 @@ impl App {
         let (nowhere, mut queue) = tokio::sync::mpsc::channel(QUEUE);
         let connections = Connections::new(self.state.settings(), self.state.shared_metrics());
         let router = router::router_to_nowhere(self.state.clone(), nowhere);
-        connections.accept(Listener::Tcp(listener), Door::Public, router);
+        connections.accept(Listener::Tcp(listener, None), Door::Public, router);
         while queue.recv().await.is_some() {}
     }
 

@@ -82,6 +82,7 @@ pub(crate) struct Metrics {
     queries: [AtomicU64; QUERY_ENDS.len()],
     connections: [ConnectionCounts; DOORS.len()],
     pub(crate) connections_refused: AtomicU64,
+    certificates_read: [AtomicU64; 2],
     scrub: Scrub,
 }
 
@@ -146,6 +147,7 @@ impl Metrics {
             queries: Default::default(),
             connections: Default::default(),
             connections_refused: AtomicU64::new(0),
+            certificates_read: Default::default(),
             scrub: Scrub::default(),
         }
     }
@@ -237,6 +239,11 @@ impl Metrics {
         let counts = &self.connections[door as usize];
         counts.accepted.fetch_add(1, Ordering::Relaxed);
         Present::new(&counts.open)
+    }
+
+    /// Counts that the certificate was read again, and whether it can be used.
+    pub(crate) fn read_certificate(&self, usable: bool) {
+        self.certificates_read[usize::from(usable)].fetch_add(1, Ordering::Relaxed);
     }
 
     /// Notes a pass over the sealed files that reached its end.

@@ -6,6 +6,7 @@
 mod listener;
 mod pace;
 mod socket;
+mod tls;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -28,10 +29,12 @@ use crate::config::Settings;
 use crate::envelope::envelope;
 use crate::error::{Code, Problem};
 use crate::metrics::{Door, Metrics};
-use listener::Stream;
+use listener::{Accepted, Stream};
 pub(crate) use listener::{Listener, Peer, Place};
 use pace::{Answering, Pace, Paced, Paces};
 pub(crate) use socket::Socket;
+use tls::greet;
+pub(crate) use tls::{Tls, keep_current};
 
 /// How long to wait when the system has no more file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -110,7 +113,7 @@ impl Connections {
                     () = told(&mut stop) => return listener,
                 };
                 match accepted {
-                    Ok((stream, peer)) => {
+                    Ok(Accepted { stream, peer, tls }) => {
                         let Some((turn, router)) = shared.let_in(door, &router) else {
                             continue;
                         };
@@ -118,7 +121,17 @@ impl Connections {
                         tokio::spawn(async move {
                             let _turn = turn;
                             let _present = shared.metrics.connected(door);
-                            shared.serve(stream, peer, router, end).await;
+                            let Some(acceptor) = tls else {
+                                return shared.serve(stream, peer, router, end).await;
+                            };
+                            match greet(acceptor, stream, shared.paces.head).await {
+                                Ok(stream) => {
+                                    shared.serve(Box::new(stream), peer, router, end).await;
+                                }
+                                Err(error) => {
+                                    tracing::debug!(%error, "a TLS handshake failed");
+                                }
+                            }
                         });
                     }
                     Err(error) => {

@@ -1,4 +1,4 @@
-//! The signals that end the service: the first asks it to finish, the second does not wait.
+//! Signals: the first that ends the service asks it to finish, the second does not wait; SIGHUP ends nothing.
 
 use std::io;
 
@@ -25,5 +25,20 @@ impl Signals {
             _ = self.terminate.recv() => 128 + 15,
             _ = self.interrupt.recv() => 128 + 2,
         }
+    }
+}
+
+/// Listens for SIGHUP from when it is made; it no longer ends the process.
+pub(crate) struct Hangups(Signal);
+
+impl Hangups {
+    /// Begins to listen.
+    pub(crate) fn new() -> io::Result<Self> {
+        signal(SignalKind::hangup()).map(Self)
+    }
+
+    /// Waits for the next one.
+    pub(crate) async fn next(&mut self) {
+        let _ = self.0.recv().await;
     }
 }

@@ -180,7 +180,9 @@ async fn run_in_turn<T: Send + 'static>(
                 .retry_after(1),
         );
     };
+    let span = tracing::Span::current();
     let working = tokio::task::spawn_blocking(move || {
+        let _request = span.entered();
         // Held until the work is over, even where nobody waits for it any more.
         let _permit = permit;
         work()

@@ -78,15 +78,16 @@ struct At {
 impl At {
     fn of(place: &Place) -> Self {
         match place {
-            Place::Address(address) => {
+            Place::Address { address, tls } => {
+                let scheme = if *tls { "https" } else { "http" };
                 let reachable = if address.ip().is_unspecified() {
                     SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), address.port())
                 } else {
                     *address
                 };
                 Self {
-                    shown: format!("http://{address}"),
-                    url: format!("http://{reachable}"),
+                    shown: format!("{scheme}://{address}"),
+                    url: format!("{scheme}://{reachable}"),
                     curl: "curl -s".to_owned(),
                 }
             }

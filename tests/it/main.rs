@@ -21,6 +21,8 @@ mod edge_cases;
 mod erasing;
 /// The server says who you are, what the limits are and how it feels, and stops without losing an answer.
 mod health;
+/// TLS whose certificate is renewed, sockets to listen on, proxies, and what the log says of a request.
+mod listening;
 /// Lists are filtered, ordered and paged without a gap, and show what was stored, byte for byte.
 mod reading;
 /// The proofs on real data; they need a folder of it.

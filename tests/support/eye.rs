@@ -20,8 +20,8 @@ pub const ADMIN_TOKEN: &str = "eye_a_TestsOnlyTestsOnlyTestsOnlyTestsOnly00";
 
 /// A start, a stop and a recovery must be over within this.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// What the server prints, on a line of its own, before its address.
-const ANNOUNCEMENT: &str = "listening on http://";
+/// What the server prints, on a line of its own, before the place it can be reached at.
+const ANNOUNCEMENT: &str = "listening on ";
 
 /// A running server and its folder.
 #[derive(Debug)]
@@ -233,13 +233,7 @@ impl Eye {
 
     /// Sends SIGTERM and does not wait.
     pub fn terminate(&self) {
-        let sent = Command::new("sh")
-            .args(["-c", "kill -TERM \"$0\"", &self.process_id().to_string()])
-            .status();
-        assert!(
-            sent.expect("a shell can be started").success(),
-            "SIGTERM reaches the server"
-        );
+        signal(self.process_id(), "TERM");
     }
 
     /// Waits until the process has ended and returns its status.
@@ -271,7 +265,7 @@ impl Eye {
             self.stop();
         }
         let running = self.launch.run();
-        self.client = Client::new(running.address);
+        self.client = Client::new(running.address());
         self.running = Some(running);
         self.wait_until_ready();
     }
@@ -314,12 +308,7 @@ impl Eye {
         variables: &[(&str, &str)],
         arguments: impl IntoIterator<Item = S>,
     ) -> Output {
-        clean_command()
-            .envs(variables.iter().copied())
-            .args(arguments.into_iter().map(Into::into))
-            .stdin(Stdio::null())
-            .output()
-            .expect("eye can be started")
+        run_eye_with(variables, arguments)
     }
 
     /// Returns what the server wrote to standard error so far.
@@ -434,7 +423,7 @@ impl Launch {
             self.data = folder.path().join("data");
         }
         let running = self.run();
-        let client = Client::new(running.address);
+        let client = Client::new(running.address());
         let mut eye = Eye {
             launch: self,
             _folder: folder,
@@ -443,6 +432,13 @@ impl Launch {
         };
         eye.wait_until_ready();
         eye
+    }
+
+    /// Starts a server that listens where [`Client`] cannot reach it, on a data folder of the caller's.
+    pub fn start_elsewhere(&self) -> Elsewhere {
+        Elsewhere {
+            running: self.run(),
+        }
     }
 
     /// Starts a server that is expected to refuse, waits until it has ended, and returns what it said.
@@ -471,6 +467,13 @@ impl Launch {
         command
     }
 
+    /// Listens there: `HOST:PORT` or `unix:PATH`.
+    #[must_use]
+    pub fn listen(mut self, listen: &str) -> Launch {
+        listen.clone_into(&mut self.listen);
+        self
+    }
+
     fn run(&self) -> Running {
         let mut child = self.command().spawn().expect("eye can be started");
         let complaints = kept(child.stderr.take().expect("a pipe"));
@@ -478,10 +481,10 @@ impl Launch {
         let mut running = Running {
             child,
             complaints,
-            address: SocketAddr::from(([127, 0, 0, 1], 0)),
+            place: String::new(),
         };
         match announced.recv_timeout(PATIENCE) {
-            Ok(address) => running.address = address,
+            Ok(place) => running.place = place,
             Err(why) => {
                 running.end();
                 let why = if why == RecvTimeoutError::Timeout {
@@ -490,7 +493,7 @@ impl Launch {
                     "before it ended"
                 };
                 panic!(
-                    "the server announced no address {why}\n{}",
+                    "the server announced no place {why}\n{}",
                     running.complaints.lock().unwrap()
                 );
             }
@@ -499,14 +502,65 @@ impl Launch {
     }
 }
 
-/// Runs `eye` with these arguments to its end and returns what came of it.
-pub(crate) fn run_eye<S: Into<OsString>>(arguments: impl IntoIterator<Item = S>) -> Output {
-    let arguments: Vec<OsString> = arguments.into_iter().map(Into::into).collect();
+/// A running server that speaks something else than plain HTTP over TCP. Ended when dropped.
+#[derive(Debug)]
+pub struct Elsewhere {
+    running: Running,
+}
+
+impl Elsewhere {
+    /// Returns where it says it can be reached.
+    pub fn place(&self) -> &str {
+        &self.running.place
+    }
+
+    /// Returns what it wrote to standard error so far.
+    pub fn complaints(&self) -> String {
+        self.running.complaints.lock().unwrap().clone()
+    }
+
+    /// Sends a signal, by its name without SIG.
+    pub fn signal(&self, name: &str) {
+        signal(self.running.child.id(), name);
+    }
+}
+
+impl Drop for Elsewhere {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            eprintln!("--- the server's standard error ---\n{}", self.complaints());
+        }
+        self.running.end();
+    }
+}
+
+/// Sends a signal to a process of ours.
+fn signal(process: u32, name: &str) {
+    let sent = Command::new("sh")
+        .args(["-c", &format!("kill -{name} {process}")])
+        .status();
+    assert!(
+        sent.expect("a shell can be started").success(),
+        "SIG{name} reaches the server"
+    );
+}
+
+/// Runs `eye` with these arguments and variables to its end and returns what came of it.
+pub fn run_eye_with<S: Into<OsString>>(
+    variables: &[(&str, &str)],
+    arguments: impl IntoIterator<Item = S>,
+) -> Output {
     clean_command()
-        .args(arguments)
+        .envs(variables.iter().copied())
+        .args(arguments.into_iter().map(Into::into))
         .stdin(Stdio::null())
         .output()
         .expect("eye can be started")
+}
+
+/// Runs `eye` with these arguments to its end and returns what came of it.
+pub(crate) fn run_eye<S: Into<OsString>>(arguments: impl IntoIterator<Item = S>) -> Output {
+    run_eye_with(&[], arguments)
 }
 
 /// Runs `eye` to its end as [`Eye::command`] does, with no file of it growing beyond so many bytes.
@@ -551,10 +605,18 @@ fn cleaned(mut command: Command) -> Command {
 struct Running {
     child: Child,
     complaints: Arc<Mutex<String>>,
-    address: SocketAddr,
+    place: String,
 }
 
 impl Running {
+    /// The address behind `http://`.
+    fn address(&self) -> SocketAddr {
+        let address = self.place.strip_prefix("http://");
+        address
+            .and_then(|address| address.parse().ok())
+            .unwrap_or_else(|| panic!("no address of plain HTTP: {:?}", self.place))
+    }
+
     fn end(&mut self) {
         // Both fail only where the process has ended already.
         let _ = self.child.kill();
@@ -574,19 +636,14 @@ fn kept(pipe: impl Read + Send + 'static) -> Arc<Mutex<String>> {
     kept
 }
 
-/// Reads standard output for as long as it is open and reports the address once it is announced.
-fn announced(pipe: impl Read + Send + 'static) -> Receiver<SocketAddr> {
+/// Reads standard output for as long as it is open and reports the place once it is announced.
+fn announced(pipe: impl Read + Send + 'static) -> Receiver<String> {
     let (sender, receiver) = channel();
     thread::spawn(move || {
         for line in BufReader::new(pipe).lines().map_while(Result::ok) {
-            if let Some(address) = line
-                .trim()
-                .strip_prefix(ANNOUNCEMENT)
-                .map(|rest| rest.trim_end_matches('/'))
-                .and_then(|rest| rest.parse().ok())
-            {
-                // Nobody listens any more once the address is known.
-                let _ = sender.send(address);
+            if let Some(place) = line.trim().strip_prefix(ANNOUNCEMENT) {
+                // Nobody listens any more once the place is known.
+                let _ = sender.send(place.to_owned());
             }
         }
     });

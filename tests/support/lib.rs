@@ -26,7 +26,7 @@ pub mod random;
 pub mod scanner;
 pub mod time;
 
-pub use eye::{ADMIN_TOKEN, App, Eye, Launch, command_within};
+pub use eye::{ADMIN_TOKEN, App, Elsewhere, Eye, Launch, command_within, run_eye_with};
 pub use http::{Answer, Client, Connection, Request, percent_encoded};
 pub use random::Random;
 pub use scanner::Scanner;

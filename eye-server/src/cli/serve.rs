@@ -21,7 +21,7 @@ pub(crate) struct ServeArgs {
 pub(crate) async fn run(args: ServeArgs, common: &Common) -> Result<Outcome, Failure> {
     common.folder_only("serve")?;
     let settings = common.settings(args.flags.given)?;
-    prepare(&settings.log);
+    prepare(&settings.log, settings.log_format);
     let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
     for warning in Settings::unknown_variables(names) {
         tracing::warn!("{warning}");

@@ -1,6 +1,6 @@
 //! HTTP/1.1 over TCP or a unix socket, one request at a time, on a connection that is kept between requests.
 
-use super::{Answer, ClientError};
+use super::{Answer, ClientError, tls};
 use axum::{
     body::Bytes,
     http::{HeaderMap, HeaderValue, Method, Request, Uri, header},
@@ -24,6 +24,8 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(300);
 pub(super) enum Address {
     Unix(PathBuf),
     Tcp {
+        /// Whether TLS is spoken.
+        tls: bool,
         /// `HOST:PORT`, as it goes into the header `Host`.
         authority: String,
         /// What comes before every path; empty as a rule.
@@ -35,14 +37,10 @@ impl Address {
     /// Reads `http://HOST:PORT[/PREFIX]`; says in words what is wrong with anything else.
     pub(super) fn parse_http(text: &str) -> Result<Address, String> {
         let wrong = |why: &str| format!("--server {text}: {why}; write it as http://HOST:PORT");
-        if text.starts_with("https:") {
-            return Err(format!(
-                "--server {text}: this command line does not speak TLS. Log in to the machine and leave --server out, \
-                 or forward a port (`ssh -L 8001:127.0.0.1:8001 HOST`) and use --server http://127.0.0.1:8001"
-            ));
-        }
-        let Some(rest) = text.strip_prefix("http://") else {
-            return Err(wrong("the address has to start with http://"));
+        let (tls, rest) = match (text.strip_prefix("http://"), text.strip_prefix("https://")) {
+            (Some(rest), _) => (false, rest),
+            (_, Some(rest)) => (true, rest),
+            _ => return Err(wrong("the address has to start with http:// or https://")),
         };
         let uri: Uri = text.parse().map_err(|_| wrong("this is no address"))?;
         let host = uri
@@ -58,11 +56,13 @@ impl Address {
             .authority()
             .map(|authority| &authority.as_str()[host.len()..])
         {
+            None | Some("") if tls => 443,
             None | Some("") => 80,
             Some(_) => uri.port_u16().ok_or_else(|| wrong("this is no port"))?,
         };
         let prefix = uri.path().trim_end_matches('/').to_owned();
         Ok(Address::Tcp {
+            tls,
             authority: format!("{host}:{port}"),
             prefix,
         })
@@ -87,7 +87,14 @@ impl Wire {
     pub(super) fn place(&self) -> String {
         match &self.address {
             Address::Unix(path) => path.display().to_string(),
-            Address::Tcp { authority, prefix } => format!("http://{authority}{prefix}"),
+            Address::Tcp {
+                tls,
+                authority,
+                prefix,
+            } => {
+                let scheme = if *tls { "https" } else { "http" };
+                format!("{scheme}://{authority}{prefix}")
+            }
         }
     }
 
@@ -108,7 +115,9 @@ impl Wire {
     ) -> Result<Answer, ClientError> {
         let (host, prefix) = match &self.address {
             Address::Unix(_) => ("localhost", ""),
-            Address::Tcp { authority, prefix } => (authority.as_str(), prefix.as_str()),
+            Address::Tcp {
+                authority, prefix, ..
+            } => (authority.as_str(), prefix.as_str()),
         };
         let mut request = Request::builder()
             .method(method)
@@ -176,10 +185,14 @@ impl Wire {
         let connecting = async {
             match &self.address {
                 Address::Unix(path) => start(UnixStream::connect(path).await?).await,
-                Address::Tcp { authority, .. } => {
+                Address::Tcp { tls, authority, .. } => {
                     let stream = TcpStream::connect(authority).await?;
                     stream.set_nodelay(true)?;
-                    start(stream).await
+                    if *tls {
+                        start(tls::greet(authority, stream).await?).await
+                    } else {
+                        start(stream).await
+                    }
                 }
             }
         };
@@ -231,6 +244,7 @@ mod tests {
     #[test]
     fn addresses_are_read_and_wrong_ones_explained() {
         let tcp = |authority: &str, prefix: &str| Address::Tcp {
+            tls: false,
             authority: authority.into(),
             prefix: prefix.into(),
         };
@@ -246,6 +260,12 @@ mod tests {
             Address::parse_http("http://[::1]:9/eye/"),
             Ok(tcp("[::1]:9", "/eye"))
         );
+        let secure = Address::Tcp {
+            tls: true,
+            authority: "eye.example:443".into(),
+            prefix: String::new(),
+        };
+        assert_eq!(Address::parse_http("https://eye.example"), Ok(secure));
         for wrong in [
             "127.0.0.1:8001",
             "http://",
@@ -261,11 +281,6 @@ mod tests {
                 "{wrong}"
             );
         }
-        assert!(
-            Address::parse_http("https://h")
-                .unwrap_err()
-                .contains("ssh -L")
-        );
     }
 
     #[tokio::test]

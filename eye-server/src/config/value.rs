@@ -28,7 +28,7 @@ pub(crate) trait Value {
     fn place(&mut self, _beside: &dyn Fn(&Path) -> PathBuf) {}
 }
 
-fn wrong(text: &str, instead: &str) -> String {
+pub(super) fn wrong(text: &str, instead: &str) -> String {
     format!("is {text:?}; write {instead}")
 }
 
@@ -134,7 +134,8 @@ impl Value for PathBuf {
     }
 
     fn json(&self) -> Json {
-        json!(self.display().to_string())
+        let text = self.display().to_string();
+        json!((!text.is_empty()).then_some(text))
     }
 
     fn place(&mut self, beside: &dyn Fn(&Path) -> PathBuf) {
@@ -312,4 +313,14 @@ pub enum AccessLog {
     Off,
 }
 
+/// How the log is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// A line of text, with colours on a terminal.
+    Text,
+    /// A JSON object a line.
+    Json,
+}
+
+words!(LogFormat { Text = "text", Json = "json" });
 words!(AccessLog { All = "all", Errors = "errors", Off = "off" });

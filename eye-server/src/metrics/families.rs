@@ -86,6 +86,10 @@ pub(crate) const FAMILIES: &[Family] = &[
         }),
     family("eye_connections_refused_total", Kind::Counter, &[], "Connections answered with 503 because `connections_max` were open.",
         |seen, samples| samples.add(&[], seen.metrics.connections_refused.load(Relaxed))),
+    family("eye_tls_reloads_total", Kind::Counter, &["outcome"], "How often the certificate was read again: `done`, or `failed` and the old one stayed.",
+        |seen, samples| for (outcome, count) in ["failed", "done"].iter().zip(&seen.metrics.certificates_read) {
+            samples.add(&[outcome], count.load(Relaxed));
+        }),
 
     family("eye_events_total", Kind::Counter, &["outcome"], "What became of events that were sent: `stored`, `duplicate`, `rejected`.",
         |seen, samples| {

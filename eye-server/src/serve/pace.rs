@@ -21,7 +21,7 @@ use crate::config::Settings;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Paces {
     /// From the first byte of a head to its last.
-    head: Duration,
+    pub(super) head: Duration,
     /// Between an answer and the next head.
     idle: Duration,
     /// Without a byte of an answer being taken.

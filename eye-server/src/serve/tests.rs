@@ -28,7 +28,7 @@ async fn start() -> Running {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let doors = Doors {
-        public: Listener::Tcp(listener),
+        public: Listener::Tcp(listener, None),
         metrics: None,
     };
     let (stop, stopped) = oneshot::channel::<()>();

@@ -185,9 +185,9 @@ async fn judge_aside(
         .acquire_owned()
         .await
         .map_err(|_| stopped(()))?;
-    let state = state.clone();
+    let (state, span) = (state.clone(), tracing::Span::current());
     let judging = tokio::task::spawn_blocking(move || {
-        let _turn = turn;
+        let (_turn, _request) = (turn, span.entered());
         let body = match encoding {
             Some(encoding) => {
                 encoding.unpack(&body, state.settings().request_max_bytes, &mut charge)?
