@@ -15,6 +15,9 @@ use crate::registry::{Actor, Change, Changed};
 /// wakes up.
 const PREPARE_BYTES: usize = 64 << 10;
 
+/// So much of a large group's room is kept for the next one.
+const BUFFER_KEPT_BYTES: usize = 4 << 20;
+
 type Reply<T> = Box<dyn FnOnce(T) + Send>;
 
 /// Something that waits for the writer.
@@ -146,6 +149,7 @@ impl Queue {
     /// Takes the bytes of a group back once they are on the disk.
     pub(crate) fn give_back(&self, mut buffer: Vec<u8>) {
         buffer.clear();
+        buffer.shrink_to(BUFFER_KEPT_BYTES);
         self.state().buffer = buffer;
     }
 
@@ -182,4 +186,61 @@ pub(crate) enum Taken {
     Idle,
     /// Nothing comes any more.
     Closed,
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn push(queue: &Queue, bytes: usize) {
+        let request = Request::Roll(Box::new(|_| ()));
+        let pushed = queue.push(request, bytes, &LogConfig::default());
+        assert!(pushed.is_ok());
+    }
+
+    fn take(queue: &Queue, ready: bool) -> Taken {
+        queue.take(ready, Some(Duration::from_millis(1)))
+    }
+
+    #[test]
+    fn while_a_group_is_synced_only_much_is_worth_waking_up_for() {
+        let queue = Queue::default();
+        drop(queue.begin_sync());
+        push(&queue, PREPARE_BYTES);
+        assert!(matches!(take(&queue, false), Taken::Some(requests) if requests.len() == 1));
+        push(&queue, 1);
+        std::thread::scope(|scope| {
+            let little = scope.spawn(|| queue.take(false, None));
+            std::thread::sleep(Duration::from_millis(20));
+            assert!(!little.is_finished(), "taken while a group is synced");
+            queue.note_synced();
+            assert!(matches!(little.join().unwrap(), Taken::Some(_)));
+        });
+    }
+
+    #[test]
+    fn a_group_that_is_ready_goes_before_what_waits() {
+        let queue = Queue::default();
+        push(&queue, 1);
+        assert!(matches!(take(&queue, true), Taken::Synced));
+        assert!(matches!(take(&queue, false), Taken::Some(_)));
+        assert!(matches!(take(&queue, false), Taken::Idle));
+        queue.close();
+        assert!(matches!(take(&queue, true), Taken::Synced));
+        assert!(matches!(take(&queue, false), Taken::Closed));
+    }
+
+    #[test]
+    fn the_writer_wakes_up_when_small_requests_come_to_much() {
+        let queue = Queue::default();
+        drop(queue.begin_sync());
+        std::thread::scope(|scope| {
+            let writer = scope.spawn(|| queue.take(false, None));
+            for _ in 0..16 {
+                push(&queue, PREPARE_BYTES / 16);
+            }
+            assert!(matches!(writer.join().unwrap(), Taken::Some(_)));
+        });
+    }
 }

@@ -243,6 +243,20 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_filled_file_is_zeros_to_its_last_byte_and_nothing_more() {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = Disk::new(folder.path());
+        for bytes in [0, 1, 4096, 4097, (1 << 20) + 4095] {
+            disk.create("one").unwrap().write_at(&[7; 9000], 0).unwrap();
+            let file = disk.create_filled("one", bytes).unwrap();
+            assert_eq!(file.size().unwrap(), bytes);
+            let mut read = vec![1; usize::try_from(bytes).unwrap()];
+            file.read_at(&mut read, 0).unwrap();
+            assert!(read.iter().all(|byte| *byte == 0), "{bytes} bytes");
+        }
+    }
+
+    #[test]
     fn reading_past_the_cache_gives_the_same_bytes_at_every_position() {
         let folder = tempfile::tempdir().unwrap();
         let disk = Disk::new(folder.path());
