@@ -13,9 +13,9 @@ use eye_log::Offset;
 
 use crate::error::IndexError;
 use crate::indexer::Indexer;
-use crate::priority::{IDLE_POLICY, lower_priority};
 use crate::progress::Worker;
 use crate::search::shard::ShardWriter;
+use eye_log::priority::{IDLE_POLICY, lower_priority};
 
 /// So many closed segments may wait to be written.
 const CLOSING_MAX: usize = 2;

@@ -16,7 +16,6 @@ use crate::error::{IndexError, SearchError};
 use crate::hidden::{Erased, Hidden};
 use crate::indexer::Indexer;
 use crate::page::{Hit, Order, Place, SearchAnswer, SearchRequest, SessionSummary};
-use crate::priority::lower_priority;
 use crate::progress::Needs;
 use crate::purge::Purged;
 use crate::rebuilding;
@@ -26,6 +25,7 @@ use crate::search::part::Part;
 use crate::search::query::{Clause, Field, Kind, Span, Test};
 use crate::search::shards::Shards;
 use crate::search::{Fields, LogCheck, collect, collect_all, count, plan};
+use eye_log::priority::lower_priority;
 
 /// Up to so many matches, a list by session is made by sorting them; beyond, by walking the sessions.
 const SORTED_MAX: usize = 100_000;

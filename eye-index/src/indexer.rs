@@ -16,12 +16,12 @@ use crate::catalog::{Catalog, Entry};
 use crate::closing::{CloseQueue, Closed};
 use crate::error::IndexError;
 use crate::index::IndexConfig;
-use crate::priority::lower_priority;
 use crate::progress::{Needs, Progress, Worker};
 use crate::sealing::SealQueue;
 use crate::search::Flattener;
 use crate::search::shard::ShardWriter;
 use crate::search::shards::Shards;
+use eye_log::priority::lower_priority;
 
 /// So many documents at most go into one commit; they are in memory until then.
 const COMMIT_DOCS: usize = 32_000;

@@ -11,7 +11,6 @@ mod hidden;
 mod index;
 mod indexer;
 mod page;
-mod priority;
 mod progress;
 mod purge;
 mod rebuilding;

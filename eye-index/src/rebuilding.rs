@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use crate::closing::finish_shard;
 use crate::error::IndexError;
 use crate::indexer::Indexer;
-use crate::priority::lower_priority;
+use eye_log::priority::lower_priority;
 
 /// Builds the shards that closed segments lack, newest first. Returns whether everything it made is synced.
 fn run(indexer: &Indexer) -> Result<bool, IndexError> {

@@ -8,9 +8,9 @@ use std::time::Duration;
 use eye_log::{Offset, Reader};
 
 use crate::error::IndexError;
-use crate::priority::{IDLE_POLICY, lower_priority};
 use crate::progress::{Needs, Progress};
 use crate::search::shard::Resting;
+use eye_log::priority::{IDLE_POLICY, lower_priority};
 
 /// Shards that may wait to be sealed while the indexer is behind; a waiting one costs files.
 const UNSEALED_MAX: usize = 4;

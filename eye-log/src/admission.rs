@@ -192,6 +192,11 @@ struct SessionEntry {
 }
 
 impl Entries {
+    /// Returns how many sessions and ids it holds.
+    pub(crate) fn len(&self) -> usize {
+        self.sessions.len() + self.ids.len()
+    }
+
     /// Returns the sessions that were first seen here, with their owners.
     pub(crate) fn first_seen(&self) -> impl Iterator<Item = (Uuid, ApplicationId)> {
         self.sessions
@@ -227,14 +232,16 @@ impl Admission {
         }
     }
 
-    /// Takes note of files that were closed, sealed, merged or rewritten since it last looked.
-    pub(crate) fn refresh(&mut self, files: &Files, erased: Arc<OffsetRanges>) {
+    /// Takes note of files that were closed, sealed, merged or rewritten since it last looked. Returns those it looked
+    /// at until now: letting go of a file that was removed frees its room on the disk, which takes tens of milliseconds.
+    pub(crate) fn refresh(&mut self, files: &Files, erased: Arc<OffsetRanges>) -> Option<Pieces> {
         self.erased = erased;
         let version = files.version();
-        if version != self.version {
-            self.pieces = files.pieces();
-            self.version = version;
+        if version == self.version {
+            return None;
         }
+        self.version = version;
+        Some(std::mem::replace(&mut self.pieces, files.pieces()))
     }
 
     /// Uses these files, while the log is being opened.

@@ -1,4 +1,4 @@
-//! Puts frames at the end of the log: one write and one sync for a group of them.
+//! Makes the frames at the end of the log, and groups of them that are written and synced at once.
 //!
 //! What must stay true: after the first failed write or sync nothing is written any more, because nobody knows what
 //! the disk holds; and a frame is only written into bytes that were filled with zeros before, so that a full disk
@@ -6,7 +6,6 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use crate::error::AppendError;
 use crate::format::frame::{self, FRAME_HEADER_BYTES, FrameHeader, TABLE_ENTRY_BYTES};
@@ -23,7 +22,20 @@ use crate::storage::write_zeros;
 const FILL_FIRST_BYTES: u64 = 1 << 20;
 const FILL_MOST_BYTES: u64 = 32 << 20;
 
-/// Writes at the end of the log. `&mut self` is the single-writer rule.
+/// What the system reads and writes files in.
+const PAGE_BYTES: u64 = 4096;
+
+/// Frames that are written and synced together.
+#[derive(Debug)]
+pub(crate) struct Group {
+    pub(crate) segment: Arc<Segment>,
+    pub(crate) position: u64,
+    pub(crate) bytes: Vec<u8>,
+    /// One past its last record.
+    pub(crate) end: Offset,
+}
+
+/// Makes frames for the end of the log. `&mut self` is the single-writer rule.
 #[derive(Debug)]
 pub(crate) struct Appender {
     shared: Arc<Shared>,
@@ -105,7 +117,7 @@ impl Appender {
         self.last_received_at = self.last_received_at.max(received_at);
     }
 
-    /// Returns how many bytes wait for [`Self::flush`].
+    /// Returns how many bytes gathered.
     pub(crate) fn pending_bytes(&self) -> usize {
         self.group.len()
     }
@@ -137,7 +149,7 @@ impl Appender {
     }
 
     /// Adds a frame, of which so many records are events, to the group. [`Self::wants_roll`] was asked and acted upon. Nothing is on the disk before
-    /// [`Self::flush`]; when this fails, nothing was added.
+    /// the group is taken and synced; when this fails, nothing was added.
     pub(crate) fn push<'r>(
         &mut self,
         records: impl Iterator<Item = &'r [u8]> + Clone,
@@ -195,46 +207,30 @@ impl Appender {
         }
     }
 
-    /// Writes the group and syncs it; publishes the durable end.
-    pub(crate) fn flush(&mut self) -> Result<(), AppendError> {
+    /// Takes the group that gathered, to be written and synced; the next one gathers in `buffer`.
+    pub(crate) fn take_group(&mut self, buffer: Vec<u8>) -> Option<Group> {
         if self.group.is_empty() {
-            return Ok(());
+            return None;
         }
-        self.refuse_if_poisoned()?;
-        let file = &self.active.segment.file;
-        let stored = file
-            .write_at(&self.group, self.active.position)
-            .and_then(|()| {
-                let begun = Instant::now();
-                file.sync()?;
-                Ok(begun.elapsed())
-            });
-        match stored {
-            Ok(took) => self.count_group(took),
-            Err(error) => return Err(self.poison("writing", &error)),
-        }
-        self.active.position += self.group.len() as u64;
-        self.group.clear();
-        self.shared.note_room();
-        self.shared.durable.advance(self.active.summary.end);
-        Ok(())
+        let mut bytes = std::mem::replace(&mut self.group, buffer);
+        let position = self.active.position;
+        let end = position + bytes.len() as u64;
+        // With the zeros that stand there already, the last page is written whole: the system would read it first.
+        let whole = end.next_multiple_of(PAGE_BYTES).min(self.active.filled);
+        let zeros = usize::try_from(whole - end).expect("less than a page");
+        bytes.resize(bytes.len() + zeros, 0);
+        self.active.position = end;
+        Some(Group {
+            segment: self.active.segment.clone(),
+            position,
+            bytes,
+            end: self.active.summary.end,
+        })
     }
 
-    /// Counts a group that was synced and is about to be published.
-    fn count_group(&self, took: Duration) {
-        let groups = &self.shared.groups;
-        groups
-            .sync_micros
-            .observe(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
-        groups
-            .records
-            .observe(self.active.summary.end - self.shared.durable.get());
-        groups.bytes.observe(self.group.len() as u64);
-    }
-
-    /// Begins a new segment. The group must be flushed. Returns the old one and what it came to.
+    /// Begins a new segment. What gathered must be on the disk. Returns the old one and what it came to.
     pub(crate) fn roll(&mut self) -> Result<(Arc<Segment>, Summary), AppendError> {
-        debug_assert!(self.group.is_empty(), "a roll follows a flush");
+        debug_assert!(self.group.is_empty(), "a roll follows the last sync");
         let base = self.active.summary.end;
         let tail = match begin_segment(&self.shared, base) {
             Ok(tail) => tail,
@@ -252,15 +248,14 @@ impl Appender {
         &self.active.segment
     }
 
-    /// Writes a frame without records that says how far the log is durable, unless the last frame says it already.
-    /// After this, damage to any record can be told from a torn tail.
+    /// Adds a frame without records that says how far the log is durable, unless the last frame says it already.
+    /// Once it is synced, damage to any record can be told from a torn tail.
     pub(crate) fn mark_durable(&mut self) -> Result<(), AppendError> {
         if self.said_durable == self.next_offset() {
             return Ok(());
         }
         let now = self.arrival();
-        self.push(std::iter::empty(), 0, now, 0, 0)?;
-        self.flush()
+        self.push(std::iter::empty(), 0, now, 0, 0)
     }
 
     fn disk_full(&self) -> AppendError {

@@ -7,7 +7,7 @@ mod plan;
 mod rewrite;
 
 use std::ops::Range;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use uuid::Uuid;
 
@@ -139,10 +139,7 @@ impl Log {
             self.seal_closed()?;
         }
         let shared = self.shared();
-        let _alone = shared
-            .maintenance
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let _alone = shared.maintenance.begin();
         let files: Vec<Arc<SealedFile>> = shared
             .files
             .pieces()
@@ -312,11 +309,12 @@ impl Log {
 
     /// Seals what is closed and the keeper has not sealed yet.
     fn seal_closed(&self) -> Result<(), CompactError> {
+        let alone = self.shared().maintenance.begin();
         for piece in self.shared().files.pieces().iter() {
             if let Piece::Raw(segment) = piece
                 && segment.closed().is_some()
             {
-                sealing::seal(self.shared(), segment)?;
+                sealing::seal(self.shared(), &alone, segment, &mut || false)?;
             }
         }
         Ok(())

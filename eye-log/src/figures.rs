@@ -1,5 +1,7 @@
 //! What the log counts while it runs, for whoever watches it.
 
+use std::time::Duration;
+
 use crate::histogram::{Counts, Histogram};
 use crate::log::Log;
 use crate::pieces::Piece;
@@ -24,12 +26,22 @@ const GROUP_BYTES: &[u64] = &[
     64 << 20,
 ];
 
-/// What the writer counts.
+/// Counts groups that were written and synced.
 #[derive(Debug)]
 pub(crate) struct Groups {
-    pub(crate) sync_micros: Histogram,
-    pub(crate) records: Histogram,
-    pub(crate) bytes: Histogram,
+    sync_micros: Histogram,
+    records: Histogram,
+    bytes: Histogram,
+}
+
+impl Groups {
+    /// Counts one, of so many records and bytes, whose sync took so long.
+    pub(crate) fn count(&self, took: Duration, records: u64, bytes: usize) {
+        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        self.sync_micros.observe(micros);
+        self.records.observe(records);
+        self.bytes.observe(bytes as u64);
+    }
 }
 
 impl Default for Groups {

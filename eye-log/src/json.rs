@@ -175,11 +175,17 @@ fn unicode_escape(text: &str) -> (char, usize) {
 /// Says whether objects and arrays are nested deeper than `most` in `text`. Text with fewer opening brackets than that,
 /// in strings or not, cannot be, and counting them is many times faster than telling strings apart.
 pub fn deeper_than(text: &str, most: usize) -> bool {
-    let opening = text
-        .bytes()
-        .filter(|byte| matches!(byte, b'{' | b'['))
-        .count();
-    opening > most && depth(text) > most
+    text.len() > most && opening_brackets(text) > most && depth(text) > most
+}
+
+/// Counts `{` and `[`, wherever they stand. Within pieces whose count fits a byte the compiler counts many bytes at once.
+fn opening_brackets(text: &str) -> usize {
+    let count = |piece: &[u8]| -> u8 {
+        // The two differ in one bit, and no other character becomes `{` by setting it.
+        piece.iter().map(|byte| u8::from(byte | 0x20 == b'{')).sum()
+    };
+    let pieces = text.as_bytes().chunks(usize::from(u8::MAX));
+    pieces.map(|piece| usize::from(count(piece))).sum()
 }
 
 /// Returns how deep objects and arrays are nested in `text`; 0 for a scalar.

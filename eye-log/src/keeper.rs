@@ -4,21 +4,29 @@
 //! names the one before.
 
 use std::collections::VecDeque;
-use std::io;
+use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::appender::SPARE;
 use crate::log::Shared;
+use crate::pieces::Pieces;
+use crate::priority::{IDLE_POLICY, lower_priority};
 use crate::sealing;
 use crate::segment::Segment;
-use crate::storage::{StorageFile, write_zeros};
 
 /// The keeper's nice value: a roll wants its spare soon.
 const NICE: i32 = 10;
-/// The sealer's: compressing takes as much of a processor as sending does, and nobody waits for it.
-const SEALER_NICE: i32 = 19;
+/// The sealer's, where it cannot wait any longer.
+const LATE_NICE: i32 = 19;
+/// So long a closed segment waits for a moment in which nothing else wants to run: compressing takes as much of a processor
+/// as sending does.
+const WAITING_TIME: Duration = Duration::from_secs(15);
+/// So many sessions and ids may such segments hold in memory, about 64 bytes each.
+const WAITING_ENTRIES: usize = 200_000;
+/// So many segments are still sealed when the log is closed.
+const SEALED_AT_STOP: usize = 4;
 /// How long after a failure sealing is tried again.
 const RETRY: Duration = Duration::from_secs(30);
 
@@ -28,19 +36,21 @@ pub(crate) enum Chore {
     Seal(Arc<Segment>),
     /// Prepares the file of the next segment.
     Spare,
+    /// Lets go of files that may have been removed.
+    LetGo(Pieces),
     /// Notes in the manifest how far the log is on the disk.
     NoteDurable,
 }
 
 /// Works until the writer is gone.
 pub(crate) fn run(shared: &Arc<Shared>, chores: &Receiver<Chore>, segment_max_bytes: u64) {
-    stand_back(NICE);
+    lower_priority(NICE);
     let (to_seal, closed) = mpsc::channel();
     let sealer = {
         let shared = shared.clone();
         std::thread::Builder::new()
-            .name("eye-sealer".to_owned())
-            .spawn(move || seal_all(&shared, &closed))
+            .name("eye-sealing".to_owned())
+            .spawn(move || seal_all(&shared, closed))
     };
     if let Err(error) = &sealer {
         tracing::warn!(%error, "cannot start sealing; the next start will try again");
@@ -51,13 +61,14 @@ pub(crate) fn run(shared: &Arc<Shared>, chores: &Receiver<Chore>, segment_max_by
             Chore::Seal(segment) => drop(to_seal.send(segment)),
             Chore::Spare => {
                 if shared.begin_spare() {
-                    let made = prepare_spare(shared, segment_max_bytes);
+                    let made = shared.storage.create_filled(SPARE, segment_max_bytes);
                     if let Err(error) = &made {
                         tracing::warn!(%error, "cannot prepare the next segment's file");
                     }
                     shared.put_spare(made.ok().map(|file| (file, segment_max_bytes)));
                 }
             }
+            Chore::LetGo(files) => drop(files),
             Chore::NoteDurable => note_durable(shared),
         }
     }
@@ -72,42 +83,76 @@ pub(crate) fn run(shared: &Arc<Shared>, chores: &Receiver<Chore>, segment_max_by
     }
 }
 
+/// Closed segments on their way to being sealed, oldest first.
+struct Backlog {
+    /// Each with the moment it was closed.
+    waiting: VecDeque<(Arc<Segment>, Instant)>,
+    closed: Receiver<Arc<Segment>>,
+}
+
 /// Seals what comes, in order, until nothing more can come.
-fn seal_all(shared: &Shared, closed: &Receiver<Arc<Segment>>) {
-    stand_back(SEALER_NICE);
-    let mut waiting: VecDeque<Arc<Segment>> = VecDeque::new();
+fn seal_all(shared: &Shared, closed: Receiver<Arc<Segment>>) {
+    let waiting = VecDeque::new();
+    let mut backlog = Backlog { waiting, closed };
     loop {
-        let patience = if waiting.is_empty() {
+        let patience = if backlog.waiting.is_empty() {
             Duration::MAX
         } else {
             RETRY
         };
-        match closed.recv_timeout(patience) {
-            Ok(segment) => waiting.push_back(segment),
+        match backlog.closed.recv_timeout(patience) {
+            Ok(segment) => backlog.waiting.push_back((segment, Instant::now())),
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => break,
         }
-        waiting.extend(closed.try_iter());
-        seal_waiting(shared, &mut waiting);
+        backlog.seal(shared);
     }
-    seal_waiting(shared, &mut waiting);
+    // Stopping does not wait for many: the next start seals them.
+    backlog.waiting.truncate(SEALED_AT_STOP);
+    backlog.seal(shared);
 }
 
-/// Seals until one cannot be sealed: the ones behind it name it.
-fn seal_waiting(shared: &Shared, waiting: &mut VecDeque<Arc<Segment>>) {
-    while let Some(segment) = waiting.front() {
-        if let Err(error) = sealing::seal(shared, segment) {
-            tracing::warn!(segment = segment.name, %error, "cannot seal; it will be tried again");
-            return;
+impl Backlog {
+    /// Seals until one cannot be sealed: the ones behind it name it. Works only when nothing else wants to run, unless it
+    /// is late.
+    fn seal(&mut self, shared: &Shared) {
+        while let Some((segment, _)) = self.waiting.front().cloned() {
+            let late = self.is_late(shared);
+            // A thread of its own: one that has stepped back needs rights to step forward again.
+            let thread = std::thread::Builder::new().name("eye-sealer".to_owned());
+            let sealed = std::thread::scope(|scope| {
+                let work = || {
+                    lower_priority(if late { LATE_NICE } else { IDLE_POLICY });
+                    let alone = shared.maintenance.begin_sealing();
+                    let mut stops = || !late && self.is_late(shared);
+                    sealing::seal(shared, &alone, &segment, &mut stops)
+                };
+                let working = thread.spawn_scoped(scope, work)?;
+                working.join().unwrap_or_else(|panic| resume_unwind(panic))
+            });
+            match sealed {
+                Ok(true) => drop(self.waiting.pop_front()),
+                Ok(false) => {}
+                Err(error) => {
+                    tracing::warn!(segment = segment.name, %error, "cannot seal; it will be tried again");
+                    return;
+                }
+            }
         }
-        waiting.pop_front();
     }
-}
 
-/// Lets whoever sends or asks go first.
-fn stand_back(nice: i32) {
-    if let Err(error) = rustix::process::setpriority_process(Some(rustix::thread::gettid()), nice) {
-        tracing::warn!(%error, "cannot lower a thread's priority");
+    /// Says whether sealing cannot wait until there is nothing else to do: what closed segments hold in memory and on the
+    /// disk has its bound, and so has the patience of who maintains the log.
+    fn is_late(&mut self, shared: &Shared) -> bool {
+        let now = Instant::now();
+        let closed = self.closed.try_iter().map(|segment| (segment, now));
+        self.waiting.extend(closed);
+        let entries = |segment: &Segment| segment.closed().map_or(0, |it| it.entries.len());
+        let entries = self.waiting.iter().map(|(segment, _)| entries(segment));
+        let oldest = self.waiting.front();
+        oldest.is_some_and(|(_, closed)| now - *closed > WAITING_TIME)
+            || entries.sum::<usize>() > WAITING_ENTRIES
+            || shared.maintenance.is_wanted()
     }
 }
 
@@ -116,11 +161,4 @@ fn note_durable(shared: &Shared) {
     if let Err(error) = shared.files.note_durable(shared.storage.as_ref(), end) {
         tracing::warn!(%error, "cannot note in the manifest how far the log is on the disk");
     }
-}
-
-fn prepare_spare(shared: &Shared, bytes: u64) -> io::Result<Arc<dyn StorageFile>> {
-    let file = shared.storage.create(SPARE)?;
-    write_zeros(file.as_ref(), 0..bytes)?;
-    file.sync()?;
-    Ok(file)
 }

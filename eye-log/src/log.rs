@@ -19,8 +19,10 @@ use crate::figures::Groups;
 use crate::files::{Files, MANIFESTS};
 use crate::format::seal::Seal;
 use crate::keeper::Chore;
+use crate::maintenance::Maintenance;
 use crate::offset::{DurableEnd, Offset};
 use crate::pieces::Piece;
+use crate::queue::{Queue, Refused, Request};
 use crate::ranges::OffsetRanges;
 use crate::reader::Reader;
 use crate::record::Note;
@@ -28,7 +30,8 @@ use crate::recovery::{self, Mode, OpenReport, Recovered};
 use crate::registry::{Actor, Change, Changed, Registry};
 use crate::sealed::SealedShared;
 use crate::storage::{Disk, PRIVATE_FILE, Storage, StorageFile, make_private_folder};
-use crate::writer::{Queue, Refused, Request, Writer, start_keeper};
+use crate::syncer;
+use crate::writer::{Writer, start_keeper};
 
 /// The file whose lock says that a process has the folder.
 const LOCK_FILE: &str = "lock";
@@ -47,7 +50,7 @@ pub(crate) struct Shared {
     pub(crate) files: Files,
     pub(crate) sealed: Arc<SealedShared>,
     /// Held by whoever seals, merges, expires or erases: one at a time.
-    pub(crate) maintenance: Mutex<()>,
+    pub(crate) maintenance: Maintenance,
     erasures: RwLock<(Erasures, Arc<OffsetRanges>)>,
     pub(crate) floor: DiskFloor,
     pub(crate) groups: Groups,
@@ -208,6 +211,8 @@ impl Log {
             }
         }
         let queue = Arc::new(Queue::default());
+        let (jobs, syncer) =
+            syncer::start(shared.clone(), queue.clone()).map_err(io("starting a thread for"))?;
         let writer = Writer {
             shared: shared.clone(),
             config: config.clone(),
@@ -215,11 +220,13 @@ impl Log {
             admission: parts.admission,
             registry: parts.registry,
             chores,
+            queue: queue.clone(),
+            syncer: jobs,
+            answers: Vec::new(),
+            registry_changed: false,
         };
-        let writer = writer
-            .start(queue.clone())
-            .map_err(io("starting a thread for"))?;
-        let threads = Mutex::new(vec![writer, keeper]);
+        let writer = writer.start().map_err(io("starting a thread for"))?;
+        let threads = Mutex::new(vec![writer, syncer, keeper]);
         Ok((
             Self {
                 inner: Arc::new(Inner {
@@ -265,7 +272,7 @@ impl Log {
         noted
     }
 
-    /// Queues a batch. `reply` runs on the writer's thread once what was accepted is on the disk, or with the reason
+    /// Queues a batch. `reply` runs on a thread of the log once what was accepted is on the disk, or with the reason
     /// why nothing is. Never blocks.
     pub fn append(
         &self,
@@ -407,7 +414,7 @@ impl Shared {
             durable: DurableEnd::new(report.end),
             files,
             sealed,
-            maintenance: Mutex::new(()),
+            maintenance: Maintenance::default(),
             erasures: RwLock::new((found.erasures, hidden)),
             floor: DiskFloor::new(disk_reserve),
             groups: Groups::default(),

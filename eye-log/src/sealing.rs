@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use crate::error::ReadError;
 use crate::format::aligned;
@@ -21,6 +21,7 @@ use crate::format::sealed_footer::{
 use crate::format::sealed_header::SealedHeader;
 use crate::format::segment_header::SEGMENT_HEADER_BYTES;
 use crate::log::Shared;
+use crate::maintenance::Turn;
 use crate::offset::Offset;
 use crate::pieces::Piece;
 use crate::record::Reason;
@@ -217,12 +218,13 @@ pub enum SealError {
 }
 
 /// Rewrites a closed segment as a sealed file and takes the segment away, unless somebody has done that already. The
-/// ones before it are sealed.
-pub(crate) fn seal(shared: &Shared, segment: &Segment) -> Result<(), SealError> {
-    let _alone = shared
-        .maintenance
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner);
+/// ones before it are sealed. Asks `stops` frame by frame; returns whether it came to the end without being stopped.
+pub(crate) fn seal(
+    shared: &Shared,
+    _alone: &Turn<'_>,
+    segment: &Segment,
+    stops: &mut dyn FnMut() -> bool,
+) -> Result<bool, SealError> {
     let base = segment.header.base;
     let there = shared
         .files
@@ -230,15 +232,22 @@ pub(crate) fn seal(shared: &Shared, segment: &Segment) -> Result<(), SealError> 
         .iter()
         .any(|piece| matches!(piece, Piece::Raw(other) if other.header.base == base));
     if !there {
-        return Ok(());
+        return Ok(true);
     }
     let closed = segment.closed().expect("only closed segments are sealed");
-    let file = write(shared, segment, closed)?;
+    let Some(file) = write(shared, segment, closed, stops)? else {
+        return Ok(false);
+    };
     shared.files.replace(shared.storage.as_ref(), file)?;
-    Ok(())
+    Ok(true)
 }
 
-fn write(shared: &Shared, segment: &Segment, closed: &Closed) -> Result<SealedFile, SealError> {
+fn write(
+    shared: &Shared,
+    segment: &Segment,
+    closed: &Closed,
+    stops: &mut dyn FnMut() -> bool,
+) -> Result<Option<SealedFile>, SealError> {
     let summary = &closed.summary;
     let name = SealedName {
         base: summary.base,
@@ -248,6 +257,9 @@ fn write(shared: &Shared, segment: &Segment, closed: &Closed) -> Result<SealedFi
     let mut frames = FrameSealer::begin(shared, name)?;
     let mut walk = Walk::new(segment)?;
     while walk.next_offset < summary.end {
+        if stops() {
+            return Ok(None);
+        }
         let position = walk.position;
         match walk.step()? {
             Step::Frame(header, body) => frames.frame(&header, body, segment.header.salt)?,
@@ -274,7 +286,7 @@ fn write(shared: &Shared, segment: &Segment, closed: &Closed) -> Result<SealedFi
             IdEntry::new(keys.id_print(application, id), offset - summary.base)
         })
         .collect();
-    frames.finish(shared)
+    frames.finish(shared).map(Some)
 }
 
 /// Makes a sealed file of frames.

@@ -23,6 +23,14 @@ pub trait Storage: Send + Sync + Debug + 'static {
     }
     /// Makes an empty file, replacing one of the same name. Its name is on the disk only after [`Self::sync_names`].
     fn create(&self, name: &str) -> io::Result<Arc<dyn StorageFile>>;
+    /// Makes a file of so many zeros, replacing one of the same name. The zeros are synced when this returns, its name as
+    /// with [`Self::create`].
+    fn create_filled(&self, name: &str, bytes: u64) -> io::Result<Arc<dyn StorageFile>> {
+        let file = self.create(name)?;
+        write_zeros(file.as_ref(), 0..bytes)?;
+        file.sync()?;
+        Ok(file)
+    }
     /// Gives a file another name. On the disk only after [`Self::sync_names`].
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
     /// Takes a file away. On the disk only after [`Self::sync_names`].

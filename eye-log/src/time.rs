@@ -53,6 +53,10 @@ pub fn parse_timestamp(text: &str, default_offset_seconds: i32) -> Option<i64> {
     let date = chrono::NaiveDate::from_ymd_opt(year, number(5..7), number(8..10))?;
     let time = date.and_hms_micro_opt(number(11..13), number(14..16), second.min(59), micros)?;
     let instant = time.and_utc().timestamp_micros() - i64::from(offset) * 1_000_000;
+    // An offset is less than a day: only in the first and the last year it can lead out of the range.
+    if (2..=9998).contains(&year) {
+        return Some(instant);
+    }
     let year = DateTime::from_timestamp_micros(instant)?.year();
     (1..=9999).contains(&year).then_some(instant)
 }

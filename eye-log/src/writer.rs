@@ -1,147 +1,30 @@
-//! The one thread that writes: drains what waits, decides, appends, syncs once, answers all.
+//! The one thread that decides: drains what waits, decides, makes a group of it, and hands it to the syncer.
 //!
 //! What must stay true: nothing is answered before the sync that covers it, and everything that waited gets an answer.
-//! There is no timer: while one group syncs, the next one gathers.
+//! There is no timer: while one group syncs, the next one gathers, and where it is large it is prepared.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Condvar, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::admission::{Added, Admission, Batch, Exception, Receipt};
 use crate::appender::Appender;
 use crate::config::LogConfig;
-use crate::error::{AppendError, ChangeError, QueueFull, ReadError};
+use crate::error::{AppendError, ChangeError, ReadError};
 use crate::format::payload;
 use crate::ids::server_made_id;
 use crate::keeper::{self, Chore};
 use crate::log::Shared;
 use crate::offset::Offset;
+use crate::queue::{Queue, Request, Taken};
 use crate::record::{Note, RegistryRecord};
 use crate::registry::{Actor, Change, Changed, NewTokenRecord, Registry, RegistryChange};
 use crate::segment::Closed;
+use crate::syncer::{Answer, Job};
 
 /// After so long without anything to write, a frame says how far the log is durable.
 const IDLE: Duration = Duration::from_secs(1);
-
-type Reply<T> = Box<dyn FnOnce(T) + Send>;
-
-/// Something that waits for the writer.
-pub(crate) enum Request {
-    Append(Batch, Reply<Result<Receipt, AppendError>>),
-    Change(Change, Actor, Reply<Result<Changed, ChangeError>>),
-    /// A record of what was done to the log, or asked to be.
-    Note(Note, Reply<Result<Offset, AppendError>>),
-    /// Closes the active segment, so that it gets sealed.
-    Roll(Reply<Result<(), AppendError>>),
-}
-
-/// What waits, bounded by count and bytes.
-#[derive(Default)]
-pub(crate) struct Queue {
-    state: Mutex<Waiting>,
-    arrived: Condvar,
-}
-
-#[derive(Default)]
-struct Waiting {
-    requests: VecDeque<Request>,
-    bytes: usize,
-    closed: bool,
-}
-
-impl Queue {
-    /// Puts a request in line; hands it back when the line is too long or closed.
-    pub(crate) fn push(
-        &self,
-        request: Request,
-        bytes: usize,
-        config: &LogConfig,
-    ) -> Result<(), Box<(Request, Refused)>> {
-        let mut waiting = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if waiting.closed {
-            return Err(Box::new((request, Refused::Closed)));
-        }
-        let too_many = waiting.requests.len() >= config.queue_max_requests;
-        if too_many || (waiting.bytes > 0 && waiting.bytes + bytes > config.queue_max_bytes) {
-            return Err(Box::new((request, Refused::Full(QueueFull))));
-        }
-        waiting.bytes += bytes;
-        waiting.requests.push_back(request);
-        if waiting.requests.len() == 1 {
-            self.arrived.notify_one();
-        }
-        Ok(())
-    }
-
-    /// Puts a request in line whatever its length: for what the log asks of itself.
-    pub(crate) fn push_unbounded(&self, request: Request) {
-        let mut waiting = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if waiting.closed {
-            // Dropping the request drops its answer's channel, which says that the log is closed.
-            return;
-        }
-        waiting.requests.push_back(request);
-        self.arrived.notify_one();
-    }
-
-    /// Lets nothing more in; what waits is still written.
-    pub(crate) fn close(&self) {
-        self.state
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .closed = true;
-        self.arrived.notify_one();
-    }
-
-    /// Returns how many requests wait, and their bytes.
-    pub(crate) fn waiting(&self) -> (usize, usize) {
-        let waiting = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        (waiting.requests.len(), waiting.bytes)
-    }
-
-    fn take(&self, patience: Option<Duration>) -> Taken {
-        let mut waiting = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        loop {
-            if !waiting.requests.is_empty() {
-                waiting.bytes = 0;
-                return Taken::Some(std::mem::take(&mut waiting.requests));
-            }
-            if waiting.closed {
-                return Taken::Closed;
-            }
-            match patience {
-                None => {
-                    waiting = self
-                        .arrived
-                        .wait(waiting)
-                        .unwrap_or_else(PoisonError::into_inner)
-                }
-                Some(patience) => {
-                    let (guard, timeout) = self
-                        .arrived
-                        .wait_timeout(waiting, patience)
-                        .unwrap_or_else(PoisonError::into_inner);
-                    waiting = guard;
-                    if timeout.timed_out() && waiting.requests.is_empty() && !waiting.closed {
-                        return Taken::Idle;
-                    }
-                }
-            }
-        }
-    }
-}
-
-pub(crate) enum Refused {
-    Full(QueueFull),
-    Closed,
-}
-
-enum Taken {
-    Some(VecDeque<Request>),
-    Idle,
-    Closed,
-}
 
 /// Everything the writing thread owns.
 pub(crate) struct Writer {
@@ -151,27 +34,31 @@ pub(crate) struct Writer {
     pub(crate) admission: Admission,
     pub(crate) registry: Registry,
     pub(crate) chores: mpsc::Sender<Chore>,
+    pub(crate) queue: Arc<Queue>,
+    pub(crate) syncer: mpsc::Sender<Job>,
+    /// Who waits for the group that gathers.
+    pub(crate) answers: Vec<Answer>,
+    /// Whether that group changes applications or tokens.
+    pub(crate) registry_changed: bool,
 }
-
-/// Answers that go out once the group is synced.
-type Answers = Vec<Box<dyn FnOnce(Option<AppendError>) + Send>>;
 
 impl Writer {
     /// Starts the thread.
-    pub(crate) fn start(mut self, queue: Arc<Queue>) -> std::io::Result<JoinHandle<()>> {
+    pub(crate) fn start(mut self) -> std::io::Result<JoinHandle<()>> {
         std::thread::Builder::new()
             .name("eye-writer".to_owned())
-            .spawn(move || self.run(&queue))
+            .spawn(move || self.run())
     }
 
-    fn run(&mut self, queue: &Queue) {
+    fn run(&mut self) {
         let mut marked = true;
         loop {
-            match queue.take((!marked).then_some(IDLE)) {
+            match self.queue.take(self.is_ready(), (!marked).then_some(IDLE)) {
                 Taken::Some(requests) => {
-                    self.write(requests);
+                    self.take_in(requests);
                     marked = false;
                 }
+                Taken::Synced => self.hand_over(),
                 Taken::Idle => {
                     // A failure has poisoned the log, which the next append and the health report say.
                     let _ = self.appender.mark_durable();
@@ -181,6 +68,7 @@ impl Writer {
                 Taken::Closed => {
                     if !marked {
                         let _ = self.appender.mark_durable();
+                        self.settle();
                     }
                     return;
                 }
@@ -188,48 +76,68 @@ impl Writer {
         }
     }
 
-    fn write(&mut self, requests: VecDeque<Request>) {
-        let mut answers = Answers::new();
-        let mut registry_changed = false;
-        self.admission
-            .refresh(&self.shared.files, self.shared.erased());
+    /// Says whether there is something to hand to the syncer.
+    fn is_ready(&self) -> bool {
+        self.appender.pending_bytes() > 0 || !self.answers.is_empty()
+    }
+
+    /// Hands the group that gathered to the syncer, once that is done with the one before.
+    fn hand_over(&mut self) {
+        let buffer = self.queue.begin_sync();
+        let changed = std::mem::take(&mut self.registry_changed);
+        let job = Job {
+            group: self.appender.take_group(buffer),
+            answers: std::mem::take(&mut self.answers),
+            registry: changed.then(|| self.registry.clone()),
+        };
+        if self.syncer.send(job).is_err() {
+            // It panicked. Nobody can say what of the last group is on the disk; who waits learns that nobody answers.
+            self.shared.poison("the thread that syncs is gone");
+            self.queue.note_synced();
+        }
+    }
+
+    /// Returns once everything that gathered is on the disk and answered, or the log is poisoned.
+    fn settle(&mut self) {
+        if self.is_ready() {
+            self.hand_over();
+        }
+        self.queue.wait_synced();
+    }
+
+    fn take_in(&mut self, requests: VecDeque<Request>) {
+        self.refresh_admission();
         for request in requests {
             if self.appender.pending_bytes() > self.config.group_max_bytes {
-                self.flush(&mut answers, &mut registry_changed);
+                self.hand_over();
             }
             match request {
-                Request::Append(batch, reply) => {
-                    match self.append(batch, &mut answers, &mut registry_changed) {
-                        Ok(receipt) => answers.push(Box::new(move |failed| {
-                            reply(failed.map_or(Ok(receipt), Err))
-                        })),
-                        Err(error) => reply(Err(error)),
+                Request::Append(batch, reply) => match self.append(batch) {
+                    Ok(receipt) => self.answers.push(Box::new(move |failed| {
+                        reply(failed.map_or(Ok(receipt), Err))
+                    })),
+                    Err(error) => reply(Err(error)),
+                },
+                Request::Change(change, by, reply) => match self.change(&change, by) {
+                    Ok(changed) => self.answers.push(Box::new(move |failed| {
+                        reply(failed.map_or(Ok(changed), |error| Err(error.into())))
+                    })),
+                    Err(error) => reply(Err(error)),
+                },
+                Request::Note(mut note, reply) => match self.note(&mut note) {
+                    Ok(offset) => {
+                        let shared = self.shared.clone();
+                        self.answers.push(Box::new(move |failed| {
+                            if failed.is_none() {
+                                shared.act_on(&note);
+                            }
+                            reply(failed.map_or(Ok(offset), Err))
+                        }));
                     }
-                }
-                Request::Change(change, by, reply) => {
-                    match self.change(&change, by, &mut answers, &mut registry_changed) {
-                        Ok(changed) => answers.push(Box::new(move |failed| {
-                            reply(failed.map_or(Ok(changed), |error| Err(error.into())))
-                        })),
-                        Err(error) => reply(Err(error)),
-                    }
-                }
-                Request::Note(mut note, reply) => {
-                    match self.note(&mut note, &mut answers, &mut registry_changed) {
-                        Ok(offset) => {
-                            let shared = self.shared.clone();
-                            answers.push(Box::new(move |failed| {
-                                if failed.is_none() {
-                                    shared.act_on(&note);
-                                }
-                                reply(failed.map_or(Ok(offset), Err))
-                            }));
-                        }
-                        Err(error) => reply(Err(error)),
-                    }
-                }
+                    Err(error) => reply(Err(error)),
+                },
                 Request::Roll(reply) => {
-                    self.flush(&mut answers, &mut registry_changed);
+                    self.settle();
                     let rolled = if self.appender.held_records() == 0 {
                         Ok(())
                     } else {
@@ -239,28 +147,22 @@ impl Writer {
                 }
             }
         }
-        self.flush(&mut answers, &mut registry_changed);
     }
 
     /// Appends a record about the log itself; returns its offset.
-    fn note(
-        &mut self,
-        note: &mut Note,
-        answers: &mut Answers,
-        registry_changed: &mut bool,
-    ) -> Result<Offset, AppendError> {
+    fn note(&mut self, note: &mut Note) -> Result<Offset, AppendError> {
         let at = self.appender.arrival();
         note.stamp(at);
         let mut bytes = Vec::new();
         payload::push_note(&mut bytes, note);
-        self.make_room(1, bytes.len(), answers, registry_changed)?;
+        self.make_room(1, bytes.len())?;
         let offset = self.appender.next_offset();
         self.appender
             .push(std::iter::once(bytes.as_slice()), 0, at, 0, 0)?;
         Ok(offset)
     }
 
-    /// Begins a new segment, and has the old one sealed. What was collected is flushed.
+    /// Begins a new segment, and has the old one sealed. What gathered is settled.
     fn roll(&mut self) -> Result<(), AppendError> {
         if let Some(message) = self.shared.poisoned() {
             return Err(AppendError::Poisoned(message));
@@ -271,53 +173,33 @@ impl Writer {
         self.shared
             .files
             .push_active(self.appender.active_segment().clone());
-        self.admission
-            .refresh(&self.shared.files, self.shared.erased());
+        self.refresh_admission();
         // The spare first: the next roll may want it. The keeper only goes with the log; then the next start seals.
         let _ = self.chores.send(Chore::Spare);
         let _ = self.chores.send(Chore::Seal(segment));
         Ok(())
     }
 
-    /// Syncs the group, publishes what it changed, and answers.
-    fn flush(&mut self, answers: &mut Answers, registry_changed: &mut bool) {
-        let failed = self
-            .shared
-            .poisoned()
-            .map(AppendError::Poisoned)
-            .or_else(|| self.appender.flush().err());
-        if std::mem::take(registry_changed) && failed.is_none() {
-            self.shared.publish(self.registry.clone());
-        }
-        for answer in answers.drain(..) {
-            answer(failed.clone());
+    fn refresh_admission(&mut self) {
+        let erased = self.shared.erased();
+        if let Some(before) = self.admission.refresh(&self.shared.files, erased) {
+            let _ = self.chores.send(Chore::LetGo(before));
         }
     }
 
     /// Makes room: rolls where the frame would not fit into the active segment.
-    fn make_room(
-        &mut self,
-        records: usize,
-        bytes: usize,
-        answers: &mut Answers,
-        registry_changed: &mut bool,
-    ) -> Result<(), AppendError> {
+    fn make_room(&mut self, records: usize, bytes: usize) -> Result<(), AppendError> {
         if let Some(message) = self.shared.poisoned() {
             return Err(AppendError::Poisoned(message));
         }
         if !self.appender.wants_roll(records, bytes)? {
             return Ok(());
         }
-        self.flush(answers, registry_changed);
+        self.settle();
         self.roll()
     }
 
-    fn append(
-        &mut self,
-        mut batch: Batch,
-        answers: &mut Answers,
-        registry_changed: &mut bool,
-    ) -> Result<Receipt, AppendError> {
+    fn append(&mut self, mut batch: Batch) -> Result<Receipt, AppendError> {
         if let Some(message) = self.shared.poisoned() {
             return Err(AppendError::Poisoned(message));
         }
@@ -325,7 +207,7 @@ impl Writer {
         if self.shared.floor.refuses(storage, batch.bytes()) {
             return Err(AppendError::DiskFull);
         }
-        self.make_room(batch.len(), batch.bytes(), answers, registry_changed)?;
+        self.make_room(batch.len(), batch.bytes())?;
         let received_at = self.appender.arrival();
         let first = self.appender.next_offset();
         let mut added = Added::default();
@@ -392,13 +274,7 @@ impl Writer {
         AppendError::Poisoned(message)
     }
 
-    fn change(
-        &mut self,
-        change: &Change,
-        by: Actor,
-        answers: &mut Answers,
-        registry_changed: &mut bool,
-    ) -> Result<Changed, ChangeError> {
+    fn change(&mut self, change: &Change, by: Actor) -> Result<Changed, ChangeError> {
         let (changes, changed) = self.decide(change)?;
         let at = self.appender.arrival();
         let records: Vec<Vec<u8>> = changes
@@ -415,18 +291,13 @@ impl Writer {
                 bytes
             })
             .collect();
-        self.make_room(
-            records.len(),
-            records.iter().map(Vec::len).sum(),
-            answers,
-            registry_changed,
-        )?;
+        self.make_room(records.len(), records.iter().map(Vec::len).sum())?;
         self.appender
             .push(records.iter().map(Vec::as_slice), 0, at, 0, 0)?;
         for change in &changes {
             self.registry.apply(change, at);
         }
-        *registry_changed = true;
+        self.registry_changed = true;
         Ok(changed(&self.registry))
     }
 

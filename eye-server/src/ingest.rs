@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use axum::body::{Body, Bytes};
+use axum::body::{Body, Bytes, HttpBody as _};
 use axum::http::StatusCode;
 use eye_log::{Batch, Receipt};
 use http_body_util::BodyExt;
@@ -147,7 +147,9 @@ pub(crate) async fn read_body(
             None if whole.is_empty() => first = Some(data),
             None => whole.extend_from_slice(&data),
             Some(before) => {
-                whole.reserve(before.len() + data.len());
+                // Room that nothing is written to takes no memory; growing step by step would copy what is there.
+                let announced = usize::try_from(body.size_hint().lower()).unwrap_or(limit);
+                whole.reserve(length.saturating_add(announced).min(limit));
                 whole.extend_from_slice(&before);
                 whole.extend_from_slice(&data);
             }

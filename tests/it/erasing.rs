@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 use std::path::Path;
 use std::time::{Duration, Instant};
-use support::{App, Eye, Launch, Random, events, percent_encoded};
+use support::{App, Eye, Launch, Random, events, percent_encoded, time};
 
 /// Words that stand nowhere else.
 const SECRET: &str = "Zwiebelkuchenrezept";
@@ -150,11 +150,11 @@ fn an_erased_session_is_in_no_answer_at_once_and_in_no_byte_after_the_compaction
     eye.wait_until_indexed();
     assert_eq!(eye.count(&app.token, SECRET), 61);
     // A control: before, it is found in the log and in the index by the same look.
-    let control = holders(&everything(eye.data()), &needles(&forgotten));
-    assert!(
-        control.iter().any(|name| name.starts_with("blocks of")),
-        "{control:?}"
-    );
+    let mut control = Vec::new();
+    time::wait_until("a segment is sealed", Duration::from_secs(30), || {
+        control = holders(&everything(eye.data()), &needles(&forgotten));
+        control.iter().any(|name| name.starts_with("blocks of"))
+    });
     assert!(
         control.iter().any(|name| name.ends_with(".seg")),
         "{control:?}"

@@ -19,7 +19,7 @@ use super::part::Part;
 use super::schema::{Fields, WORDS_TOKENIZER, WordsTokenizer};
 use crate::checkpoint::{INDEX_FORMAT, sync_files, write_synced};
 use crate::error::IndexError;
-use crate::priority::lower_threads;
+use eye_log::priority::lower_threads;
 
 /// What tantivy may hold in memory before it writes a search segment.
 const WRITER_BYTES: usize = 96 << 20;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use rustix::fs::OFlags;
 
-use super::{Storage, StorageFile};
+use super::{Storage, StorageFile, write_zeros};
 
 /// The mode of every file in a log's folder.
 pub(crate) const PRIVATE_FILE: u32 = 0o600;
@@ -102,6 +102,14 @@ impl Storage for Disk {
         Ok(Arc::new(options.open(self.folder.join(name))?))
     }
 
+    fn create_filled(&self, name: &str, bytes: u64) -> io::Result<Arc<dyn StorageFile>> {
+        let file = self.create(name)?;
+        let direct = fill_directly(&self.folder.join(name), bytes)?;
+        write_zeros(file.as_ref(), direct..bytes)?;
+        file.sync()?;
+        Ok(file)
+    }
+
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         std::fs::rename(self.folder.join(from), self.folder.join(to))
     }
@@ -122,6 +130,39 @@ impl Storage for Disk {
 
 /// What reads past the page cache must be aligned to: no disk asks for more.
 const DIRECT_ALIGNMENT: usize = 4096;
+
+/// Fills a file with zeros from its beginning, past the page cache; returns up to where, which is 0 where the file system
+/// cannot do that. The zeros of a whole segment on their way through the cache would push out what is read, cost a
+/// processor more than writing the segment itself, and hold up the writer's sync.
+fn fill_directly(path: &Path, bytes: u64) -> io::Result<u64> {
+    const STEP: usize = 1 << 20;
+    let direct = OpenOptions::new()
+        .write(true)
+        .custom_flags(OFlags::DIRECT.bits().cast_signed())
+        .open(path);
+    let file = match direct {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => return Ok(0),
+        Err(error) => return Err(error),
+    };
+    let end = bytes / DIRECT_ALIGNMENT as u64 * DIRECT_ALIGNMENT as u64;
+    let buffer = vec![0; STEP + DIRECT_ALIGNMENT];
+    let from = buffer.as_ptr().align_offset(DIRECT_ALIGNMENT);
+    let zeros = &buffer[from..from + STEP];
+    let mut at = 0;
+    while at < end {
+        let length = usize::try_from(end - at).unwrap_or(STEP).min(STEP);
+        match FileExt::write_at(&file, &zeros[..length], at) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => at += written as u64,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            // Some file systems take the flag and refuse the writes.
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => return Ok(at),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(at)
+}
 
 /// A file read past the page cache.
 #[derive(Debug)]
@@ -200,6 +241,20 @@ impl StorageFile for File {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn a_filled_file_is_zeros_to_its_last_byte_and_nothing_more() {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = Disk::new(folder.path());
+        for bytes in [0, 1, 4096, 4097, (1 << 20) + 4095] {
+            disk.create("one").unwrap().write_at(&[7; 9000], 0).unwrap();
+            let file = disk.create_filled("one", bytes).unwrap();
+            assert_eq!(file.size().unwrap(), bytes);
+            let mut read = vec![1; usize::try_from(bytes).unwrap()];
+            file.read_at(&mut read, 0).unwrap();
+            assert!(read.iter().all(|byte| *byte == 0), "{bytes} bytes");
+        }
+    }
 
     #[test]
     fn reading_past_the_cache_gives_the_same_bytes_at_every_position() {

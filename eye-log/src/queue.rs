@@ -1,0 +1,252 @@
+//! What waits for the writer, bounded by count and bytes, and whether a group is on its way to the disk.
+
+use std::collections::VecDeque;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::admission::{Batch, Receipt};
+use crate::config::LogConfig;
+use crate::error::{AppendError, ChangeError, QueueFull};
+use crate::offset::Offset;
+use crate::record::Note;
+use crate::registry::{Actor, Change, Changed};
+
+/// From so many bytes on, the next group is prepared while the last one is synced; fewer are prepared faster than a thread
+/// wakes up.
+const PREPARE_BYTES: usize = 64 << 10;
+
+/// So much of a large group's room is kept for the next one.
+const BUFFER_KEPT_BYTES: usize = 4 << 20;
+
+type Reply<T> = Box<dyn FnOnce(T) + Send>;
+
+/// Something that waits for the writer.
+pub(crate) enum Request {
+    Append(Batch, Reply<Result<Receipt, AppendError>>),
+    Change(Change, Actor, Reply<Result<Changed, ChangeError>>),
+    /// A record of what was done to the log, or asked to be.
+    Note(Note, Reply<Result<Offset, AppendError>>),
+    /// Closes the active segment, so that it gets sealed.
+    Roll(Reply<Result<(), AppendError>>),
+}
+
+/// What waits, and what is on its way.
+#[derive(Default)]
+pub(crate) struct Queue {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    requests: VecDeque<Request>,
+    bytes: usize,
+    closed: bool,
+    /// Whether a group is being written and synced.
+    syncing: bool,
+    /// The bytes of the last group, to be filled again.
+    buffer: Vec<u8>,
+}
+
+impl State {
+    /// Says whether the writer should take what waits.
+    fn is_worth_it(&self) -> bool {
+        !self.requests.is_empty() && (!self.syncing || self.bytes >= PREPARE_BYTES)
+    }
+}
+
+impl Queue {
+    /// Puts a request in line; hands it back when the line is too long or closed.
+    pub(crate) fn push(
+        &self,
+        request: Request,
+        bytes: usize,
+        config: &LogConfig,
+    ) -> Result<(), Box<(Request, Refused)>> {
+        let mut state = self.state();
+        if state.closed {
+            return Err(Box::new((request, Refused::Closed)));
+        }
+        let too_many = state.requests.len() >= config.queue_max_requests;
+        if too_many || (state.bytes > 0 && state.bytes + bytes > config.queue_max_bytes) {
+            return Err(Box::new((request, Refused::Full(QueueFull))));
+        }
+        let before = state.is_worth_it();
+        state.bytes += bytes;
+        state.requests.push_back(request);
+        if !before && state.is_worth_it() {
+            self.changed.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Puts a request in line whatever its length: for what the log asks of itself.
+    pub(crate) fn push_unbounded(&self, request: Request) {
+        let mut state = self.state();
+        if state.closed {
+            // Dropping the request drops its answer's channel, which says that the log is closed.
+            return;
+        }
+        state.requests.push_back(request);
+        self.changed.notify_one();
+    }
+
+    /// Returns how many requests wait, and their bytes.
+    pub(crate) fn waiting(&self) -> (usize, usize) {
+        let state = self.state();
+        (state.requests.len(), state.bytes)
+    }
+
+    /// Lets nothing more in; what waits is still written.
+    pub(crate) fn close(&self) {
+        self.state().closed = true;
+        self.changed.notify_one();
+    }
+
+    /// Waits for what the writer has to do next. While a group is being synced, requests wait until they are worth waking
+    /// up for. If the writer has a group `ready`, that comes first; without anything to do returns after `patience`.
+    pub(crate) fn take(&self, ready: bool, patience: Option<Duration>) -> Taken {
+        let until = patience.map(|patience| Instant::now() + patience);
+        let mut state = self.state();
+        loop {
+            if ready && !state.syncing {
+                return Taken::Synced;
+            }
+            if state.is_worth_it() {
+                state.bytes = 0;
+                return Taken::Some(std::mem::take(&mut state.requests));
+            }
+            if state.closed && !ready && !state.syncing {
+                return Taken::Closed;
+            }
+            state = match until.filter(|_| !ready && !state.syncing) {
+                None => wait(&self.changed, state),
+                Some(until) => {
+                    let left = until.saturating_duration_since(Instant::now());
+                    if left.is_zero() {
+                        return Taken::Idle;
+                    }
+                    let waited = self.changed.wait_timeout(state, left);
+                    waited.unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
+        }
+    }
+
+    /// Waits until nothing is being synced, and notes that something is from now on. Returns a buffer for the next
+    /// group.
+    pub(crate) fn begin_sync(&self) -> Vec<u8> {
+        let mut state = self.when_synced();
+        state.syncing = true;
+        std::mem::take(&mut state.buffer)
+    }
+
+    /// Waits until nothing is being synced.
+    pub(crate) fn wait_synced(&self) {
+        drop(self.when_synced());
+    }
+
+    /// Notes that nothing is being synced any more.
+    pub(crate) fn note_synced(&self) {
+        self.state().syncing = false;
+        self.changed.notify_one();
+    }
+
+    /// Takes the bytes of a group back once they are on the disk.
+    pub(crate) fn give_back(&self, mut buffer: Vec<u8>) {
+        buffer.clear();
+        buffer.shrink_to(BUFFER_KEPT_BYTES);
+        self.state().buffer = buffer;
+    }
+
+    fn when_synced(&self) -> MutexGuard<'_, State> {
+        let mut state = self.state();
+        while state.syncing {
+            state = wait(&self.changed, state);
+        }
+        state
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn wait<'s>(changed: &Condvar, state: MutexGuard<'s, State>) -> MutexGuard<'s, State> {
+    changed.wait(state).unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Why a request is not in line.
+pub(crate) enum Refused {
+    Full(QueueFull),
+    Closed,
+}
+
+/// What the writer has to do next.
+pub(crate) enum Taken {
+    /// Requests came.
+    Some(VecDeque<Request>),
+    /// What is ready can be handed over.
+    Synced,
+    /// Nothing came for a while.
+    Idle,
+    /// Nothing comes any more.
+    Closed,
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn push(queue: &Queue, bytes: usize) {
+        let request = Request::Roll(Box::new(|_| ()));
+        let pushed = queue.push(request, bytes, &LogConfig::default());
+        assert!(pushed.is_ok());
+    }
+
+    fn take(queue: &Queue, ready: bool) -> Taken {
+        queue.take(ready, Some(Duration::from_millis(1)))
+    }
+
+    #[test]
+    fn while_a_group_is_synced_only_much_is_worth_waking_up_for() {
+        let queue = Queue::default();
+        drop(queue.begin_sync());
+        push(&queue, PREPARE_BYTES);
+        assert!(matches!(take(&queue, false), Taken::Some(requests) if requests.len() == 1));
+        push(&queue, 1);
+        std::thread::scope(|scope| {
+            let little = scope.spawn(|| queue.take(false, None));
+            std::thread::sleep(Duration::from_millis(20));
+            assert!(!little.is_finished(), "taken while a group is synced");
+            queue.note_synced();
+            assert!(matches!(little.join().unwrap(), Taken::Some(_)));
+        });
+    }
+
+    #[test]
+    fn a_group_that_is_ready_goes_before_what_waits() {
+        let queue = Queue::default();
+        push(&queue, 1);
+        assert!(matches!(take(&queue, true), Taken::Synced));
+        assert!(matches!(take(&queue, false), Taken::Some(_)));
+        assert!(matches!(take(&queue, false), Taken::Idle));
+        queue.close();
+        assert!(matches!(take(&queue, true), Taken::Synced));
+        assert!(matches!(take(&queue, false), Taken::Closed));
+    }
+
+    #[test]
+    fn the_writer_wakes_up_when_small_requests_come_to_much() {
+        let queue = Queue::default();
+        drop(queue.begin_sync());
+        std::thread::scope(|scope| {
+            let writer = scope.spawn(|| queue.take(false, None));
+            for _ in 0..16 {
+                push(&queue, PREPARE_BYTES / 16);
+            }
+            assert!(matches!(writer.join().unwrap(), Taken::Some(_)));
+        });
+    }
+}
