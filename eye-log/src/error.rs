@@ -101,6 +101,9 @@ pub enum ChangeError {
     /// Another application has the name.
     #[error("an application of this name exists")]
     NameTaken,
+    /// Another token has the same secret.
+    #[error("a token with this secret exists")]
+    TokenTaken,
     /// No application has this name or number.
     #[error("no application has this name")]
     UnknownApplication,

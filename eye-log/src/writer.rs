@@ -19,7 +19,7 @@ use crate::log::Shared;
 use crate::offset::Offset;
 use crate::queue::{Queue, Request, Taken};
 use crate::record::{Note, RegistryRecord};
-use crate::registry::{Actor, Change, Changed, NewTokenRecord, Registry, RegistryChange};
+use crate::registry::{Actor, Change, Changed, NewToken, NewTokenRecord, Registry, RegistryChange};
 use crate::segment::Closed;
 use crate::syncer::{Answer, Job};
 
@@ -301,6 +301,14 @@ impl Writer {
         Ok(changed(&self.registry))
     }
 
+    /// A secret that somebody brings may be known already; one that was drawn is not.
+    fn refuse_taken(&self, token: &NewToken) -> Result<(), ChangeError> {
+        match self.registry.token_by_hash(&token.hash) {
+            Some(_) => Err(ChangeError::TokenTaken),
+            None => Ok(()),
+        }
+    }
+
     /// Says which records a change makes, and how to find what it led to once they are applied.
     #[expect(
         clippy::type_complexity,
@@ -315,6 +323,9 @@ impl Writer {
                 if self.registry.application_named(name).is_some() {
                     return Err(ChangeError::NameTaken);
                 }
+                token
+                    .as_ref()
+                    .map_or(Ok(()), |token| self.refuse_taken(token))?;
                 let application = self.registry.next_application();
                 let mut changes = vec![RegistryChange::Registered {
                     application,
@@ -357,6 +368,7 @@ impl Writer {
                 {
                     return Err(ChangeError::UnknownApplication);
                 }
+                self.refuse_taken(token)?;
                 let record = NewTokenRecord {
                     token: token.id,
                     kind: token.kind,

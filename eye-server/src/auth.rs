@@ -23,6 +23,11 @@ const ALPHABET: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwx
 /// How many characters follow the prefix: 238 bits.
 const SECRET_CHARS: usize = 40;
 
+/// What a secret from elsewhere must have at least, so that nobody guesses it …
+const TAKEN_MIN_CHARS: usize = 20;
+/// … and at most.
+const TAKEN_MAX_CHARS: usize = 255;
+
 /// Says who asks, found from the request's token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Identity {
@@ -266,6 +271,32 @@ pub(crate) fn draw(
         hash: hash(&secret),
     };
     Ok((secret, token))
+}
+
+/// Takes a secret that is in use elsewhere for a token here. Returns it, and what the log stores.
+pub(crate) fn take_over(
+    secret: &str,
+    kind: TokenKind,
+    application: Option<ApplicationId>,
+) -> Result<(String, NewToken), Problem> {
+    let fits = (TAKEN_MIN_CHARS..=TAKEN_MAX_CHARS).contains(&secret.len())
+        && secret.bytes().all(|byte| byte.is_ascii_graphic());
+    if !fits {
+        // The secret stays out of the message.
+        return Err(Problem::parameter(
+            "token",
+            format!(
+                "must have {TAKEN_MIN_CHARS} to {TAKEN_MAX_CHARS} characters, all of them visible ASCII."
+            ),
+        ));
+    }
+    let token = NewToken {
+        id: Uuid::new_v4(),
+        kind,
+        application,
+        hash: hash(secret),
+    };
+    Ok((secret.to_owned(), token))
 }
 
 /// Draws characters from the system's generator. Bytes that would favour some characters are thrown away.

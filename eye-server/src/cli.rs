@@ -9,6 +9,7 @@ mod compact;
 mod config;
 mod erase;
 mod figures;
+mod import;
 mod log;
 mod progress;
 mod replay;
@@ -94,6 +95,8 @@ enum Command {
     #[command(subcommand)]
     Token(token::TokenCommand),
     Send(send::SendArgs),
+    #[command(subcommand)]
+    Import(import::ImportCommand),
     Search(search::SearchArgs),
     #[command(subcommand)]
     Log(log::LogCommand),
@@ -145,6 +148,7 @@ pub(crate) fn run(cli: Cli) -> ExitCode {
             Command::App(command) => app::run(&command, &common).await,
             Command::Token(command) => token::run(&command, &common).await,
             Command::Send(args) => send::run(&args, &common).await,
+            Command::Import(command) => import::run(&command, &common).await,
             Command::Search(args) => search::run(&args, &common).await,
             Command::Log(command) => log::run(&command, &common).await,
             Command::Replay(args) => replay::run(&args, &common).await,

@@ -401,6 +401,9 @@ impl From<ChangeError> for Problem {
             ChangeError::NameTaken => Self::new(Code::Conflict, "An application of this name exists.")
                 .detail("Names are never used twice. Choose another, or issue a token for the one that is there.")
                 .field("name", "An application of this name exists."),
+            ChangeError::TokenTaken => Self::new(Code::Conflict, "A token with this secret exists.")
+                .detail("A secret is one token's only. GET /tokens lists them, without their secrets.")
+                .field("token", "A token with this secret exists."),
             ChangeError::UnknownApplication => Self::not_found("An application of this name"),
             ChangeError::UnknownToken => Self::not_found("A token of this id"),
             ChangeError::Append(error) => error.into(),

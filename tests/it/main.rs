@@ -23,6 +23,8 @@ mod erasing;
 mod health;
 /// TLS whose certificate is renewed, sockets to listen on, proxies, and what the log says of a request.
 mod listening;
+/// The old service's clients find their applications, tokens, sessions and events here.
+mod moving;
 /// Lists are filtered, ordered and paged without a gap, and show what was stored, byte for byte.
 mod reading;
 /// The proofs on real data; they need a folder of it.

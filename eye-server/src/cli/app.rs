@@ -8,16 +8,22 @@ use crate::client::{Client, MissingFolder, encoded};
 use axum::http::Method;
 use chrono::{SecondsFormat, Utc};
 use serde_json::{Value, json};
+use std::io::{BufRead as _, Read as _};
 use uuid::Uuid;
 
 /// Register, list, disable and enable applications
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum AppCommand {
     /// Register an application and print its token, once
-    #[command(after_help = "Example:\n  eye app create shop")]
+    #[command(
+        after_help = "Examples:\n  eye app create shop\n  eye app create shop --token-stdin < old-token"
+    )]
     Create {
         /// A name of 1 to 100 characters, never changed later
         name: String,
+        /// Take the token from standard input: 20 or more characters that its clients use already
+        #[arg(long)]
+        token_stdin: bool,
     },
     /// List the applications
     List,
@@ -60,7 +66,9 @@ pub(crate) async fn run(command: &AppCommand, common: &Common) -> Result<Outcome
     };
     let client = common.client(missing).await?;
     let result = match command {
-        AppCommand::Create { name } => create(&client, name, common).await,
+        AppCommand::Create { name, token_stdin } => {
+            create(&client, name, *token_stdin, common).await
+        }
         AppCommand::List => list(&client, common).await,
         AppCommand::Disable { name } => set_active(&client, name, false, common).await,
         AppCommand::Enable { name } => set_active(&client, name, true, common).await,
@@ -82,21 +90,51 @@ pub(crate) async fn run(command: &AppCommand, common: &Common) -> Result<Outcome
     result.map(|()| Outcome::Done)
 }
 
-async fn create(client: &Client, name: &str, common: &Common) -> Result<(), Failure> {
-    let body = json!({ "name": name });
-    let created: Value = client
+async fn create(
+    client: &Client,
+    name: &str,
+    token_stdin: bool,
+    common: &Common,
+) -> Result<(), Failure> {
+    let mut body = json!({ "name": name });
+    if token_stdin {
+        body["token"] = token_of_stdin()?.into();
+    }
+    let mut created: Value = client
         .call(Method::POST, "/applications", Some(&body))
         .await?
         .json()?;
+    if token_stdin && let Some(fields) = created.as_object_mut() {
+        // Whoever gave it knows it.
+        fields.remove("token");
+    }
     if common.json {
         return print(&created.to_string());
     }
     let token = created["token"].as_str().unwrap_or_default();
     let name = created["name"].as_str().unwrap_or(name);
+    if token_stdin {
+        return print(&format!(
+            "application  {name}\n\nIts token is accepted from now on."
+        ));
+    }
     print(&format!(
         "application  {name}\ntoken        {token}\n\nThe token is shown only now. Try it, with the server running:\n\n{}",
         curl_line(&address(common), token)
     ))
+}
+
+/// Reads a secret from standard input, where neither a list of processes nor a shell's history shows it.
+pub(super) fn token_of_stdin() -> Result<String, Failure> {
+    let mut line = String::new();
+    let read = std::io::stdin().lock().take(1024).read_line(&mut line);
+    read.map_err(|error| Failure::Failed(format!("cannot read standard input: {error}")))?;
+    match line.trim() {
+        "" => Err(Failure::Usage(
+            "--token-stdin: there is no token on standard input".to_owned(),
+        )),
+        token => Ok(token.to_owned()),
+    }
 }
 
 /// Returns a line that stores one event when pasted into a shell.

@@ -4,7 +4,7 @@ pub(super) mod batch;
 pub(super) mod delivery;
 mod line_id;
 pub(super) mod position;
-mod source;
+pub(super) mod source;
 pub(super) mod summary;
 mod transfer;
 

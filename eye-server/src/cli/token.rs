@@ -30,6 +30,9 @@ pub(crate) enum TokenCommand {
             value_name = "write,read"
         )]
         scope: Vec<Scope>,
+        /// Take the token from standard input: 20 or more characters that clients use already
+        #[arg(long, requires = "app")]
+        token_stdin: bool,
         /// May read everything of every application
         #[arg(long)]
         analyst: bool,
@@ -64,9 +67,13 @@ pub(crate) async fn run(command: &TokenCommand, common: &Common) -> Result<Outco
             app,
             scope,
             analyst,
+            token_stdin,
             ..
         } => {
-            let (path, body) = creation(app.as_deref(), scope, *analyst);
+            let (path, mut body) = creation(app.as_deref(), scope, *analyst);
+            if *token_stdin {
+                body["token"] = super::app::token_of_stdin()?.into();
+            }
             create(&client, &path, &body, common).await
         }
         TokenCommand::List { app } => list(&client, app.as_deref(), common).await,
@@ -95,17 +102,25 @@ fn creation(app: Option<&str>, scope: &[Scope], analyst: bool) -> (String, Value
 }
 
 async fn create(client: &Client, path: &str, body: &Value, common: &Common) -> Result<(), Failure> {
-    let created: Value = client.call(Method::POST, path, Some(body)).await?.json()?;
+    let mut created: Value = client.call(Method::POST, path, Some(body)).await?.json()?;
+    // Whoever gave it knows it.
+    let given = body.get("token").is_some();
+    if given && let Some(fields) = created.as_object_mut() {
+        fields.remove("token");
+    }
     if common.json {
         return print(&created.to_string());
     }
-    print(&format!(
-        "id      {}\nkind    {}\nscopes  {}\ntoken   {}\n\nThe token is shown only now.",
+    let facts = format!(
+        "id      {}\nkind    {}\nscopes  {}",
         created["id"].as_str().unwrap_or("-"),
         created["kind"].as_str().unwrap_or("-"),
         scopes_of(&created),
-        created["token"].as_str().unwrap_or("-"),
-    ))
+    );
+    print(&match created["token"].as_str() {
+        Some(token) => format!("{facts}\ntoken   {token}\n\nThe token is shown only now."),
+        None => format!("{facts}\n\nThe token is accepted from now on."),
+    })
 }
 
 async fn list(client: &Client, app: Option<&str>, common: &Common) -> Result<(), Failure> {

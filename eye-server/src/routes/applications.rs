@@ -29,7 +29,8 @@ const LIMITS: [&str; 3] = ["retention_days", "max_bytes", "rate"];
 /// What `per_minute` is counted over, microseconds.
 const MINUTE: i64 = 60_000_000;
 
-/// Answers `POST /applications`: registers one with a first token, in one step.
+/// Answers `POST /applications`: registers one with a first token, in one step. The token is drawn, or one
+/// that its clients have already.
 pub(crate) async fn create(
     State(state): State<AppState>,
     identity: Identity,
@@ -38,18 +39,19 @@ pub(crate) async fn create(
 ) -> Result<Response, Problem> {
     identity.admin()?;
     Parameters::from_query(request.uri().query(), &[])?;
-    let body = Object::read(&state, request.into_body(), &["name"]).await?;
+    let body = Object::read(&state, request.into_body(), &["name", "token"]).await?;
     let name = body
         .text("name")?
         .ok_or_else(|| Problem::parameter("name", "This field is required."))?;
     let name = checked_name(name)?;
-    let (secret, token) = auth::draw(
-        TokenKind::Application {
-            read: true,
-            write: true,
-        },
-        None,
-    )?;
+    let kind = TokenKind::Application {
+        read: true,
+        write: true,
+    };
+    let (secret, token) = match body.text("token")? {
+        Some(secret) => auth::take_over(secret, kind, None)?,
+        None => auth::draw(kind, None)?,
+    };
     let token_id = token.id;
     let registering = Change::RegisterApplication {
         name,

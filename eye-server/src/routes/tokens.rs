@@ -6,7 +6,7 @@ use axum::extract::{Extension, Path, RawQuery, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use eye_log::{
-    Application, ApplicationId, Change, Changed, Registry, Token, TokenKind, format_timestamp,
+    ApplicationId, Change, Changed, NewToken, Registry, Token, TokenKind, format_timestamp,
 };
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -33,15 +33,13 @@ pub(crate) async fn create_for_application(
     identity.admin()?;
     Parameters::from_query(query.as_deref(), &[])?;
     let application = named(&state, name)?;
-    let body = Object::read(&state, body, &["scopes"]).await?;
-    issue(
-        &state,
-        identity,
-        &request_id,
-        application_kind(&body)?,
-        Some(application),
-    )
-    .await
+    let body = Object::read(&state, body, &["scopes", "token"]).await?;
+    let (kind, application_id) = (application_kind(&body)?, Some(application.id));
+    let token = match body.text("token")? {
+        Some(secret) => auth::take_over(secret, kind, application_id)?,
+        None => auth::draw(kind, application_id)?,
+    };
+    issue(&state, identity, &request_id, token).await
 }
 
 /// Answers `POST /tokens`.
@@ -87,7 +85,8 @@ pub(crate) async fn create(
             "Only a token of kind \"application\" has them.",
         ));
     }
-    issue(&state, identity, &request_id, kind, application).await
+    let token = auth::draw(kind, application.map(|application| application.id))?;
+    issue(&state, identity, &request_id, token).await
 }
 
 /// Answers `GET /tokens`.
@@ -201,10 +200,8 @@ async fn issue(
     state: &AppState,
     identity: Identity,
     request_id: &RequestId,
-    kind: TokenKind,
-    application: Option<Application>,
+    (secret, token): (String, NewToken),
 ) -> Result<Response, Problem> {
-    let (secret, token) = auth::draw(kind, application.map(|application| application.id))?;
     let Changed::Token(token) =
         change(state, Change::IssueToken(token), identity.actor(request_id)).await?
     else {

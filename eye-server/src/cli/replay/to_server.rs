@@ -13,7 +13,7 @@ use crate::{
         send::{
             self,
             batch::Batch,
-            delivery::{Delivered, Delivery, Undelivered, Verdict, stopped},
+            delivery::{Delivery, Step, Undelivered, Verdict, stopped},
             position::{self, Position, PositionFile},
             summary::{REFUSED_SHOWN_MAX, Summary},
         },
@@ -272,33 +272,26 @@ impl Replay<'_> {
             patience: send::patience(true),
             stop: self.stop.clone(),
         };
-        let mut waiting = vec![events];
-        while let Some(batch) = waiting.pop() {
-            let progress = &mut self.progress;
-            let delivered = delivery
-                .deliver(&batch, &mut |text| progress.note(text))
-                .await;
-            let verdict = match delivered {
-                Ok(Delivered::Counted(verdict)) => verdict,
-                Ok(Delivered::TooLarge(_)) if batch.len() > 1 => {
-                    let (first, second) = batch.halves();
-                    waiting.extend([second, first]);
-                    continue;
+        let delivered = delivery
+            .deliver_parts(events, &mut |step| match step {
+                Step::Waits(why) => self.progress.note(why),
+                Step::Counted(batch, verdict) => {
+                    self.count(batch, verdict);
+                    let next = batch.end.position;
+                    record.save(next, batch.len() as u64, &mut self.progress);
+                    let sent = self.summary.sent();
+                    let done = next.saturating_sub(self.first).min(self.all);
+                    self.progress
+                        .tick(done, Some(self.all), Some((sent, "events")));
                 }
-                Ok(Delivered::TooLarge(problem)) => Verdict::of_one_refused(*problem),
-                Err(Undelivered::Stopped) => return Err(self.stopped(record)),
-                Err(Undelivered::Failed(error)) => return Err(error.into()),
-                Err(Undelivered::OutOfPatience(reason)) => return Err(Failure::Failed(reason)),
-            };
-            self.count(&batch, &verdict);
-            let next = batch.end.position;
-            record.save(next, batch.len() as u64, &mut self.progress);
-            let sent = self.summary.sent();
-            let done = next.saturating_sub(self.first).min(self.all);
-            self.progress
-                .tick(done, Some(self.all), Some((sent, "events")));
+            })
+            .await;
+        match delivered {
+            Ok(()) => Ok(()),
+            Err(Undelivered::Stopped) => Err(self.stopped(record)),
+            Err(Undelivered::Failed(error)) => Err(error.into()),
+            Err(Undelivered::OutOfPatience(reason)) => Err(Failure::Failed(reason)),
         }
-        Ok(())
     }
 
     fn count(&mut self, batch: &Batch, verdict: &Verdict) {

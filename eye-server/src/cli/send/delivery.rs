@@ -106,7 +106,40 @@ pub(in crate::cli) enum Undelivered {
     OutOfPatience(String),
 }
 
+/// What is told while a batch is being delivered.
+pub(in crate::cli) enum Step<'b> {
+    /// Why nothing goes on at the moment.
+    Waits(&'b str),
+    /// A part of the batch, or all of it, was answered for good.
+    Counted(&'b Batch, &'b Verdict),
+}
+
 impl Delivery<'_> {
+    /// Delivers a batch, in halves of halves where the service finds it too large.
+    pub(in crate::cli) async fn deliver_parts(
+        &mut self,
+        batch: Batch,
+        follow: &mut dyn FnMut(Step<'_>),
+    ) -> Result<(), Undelivered> {
+        let mut waiting = vec![batch];
+        while let Some(batch) = waiting.pop() {
+            let delivered = self
+                .deliver(&batch, &mut |why| follow(Step::Waits(why)))
+                .await?;
+            let verdict = match delivered {
+                Delivered::Counted(verdict) => verdict,
+                Delivered::TooLarge(_) if batch.len() > 1 => {
+                    let (first, second) = batch.halves();
+                    waiting.extend([second, first]);
+                    continue;
+                }
+                Delivered::TooLarge(problem) => Verdict::of_one_refused(*problem),
+            };
+            follow(Step::Counted(&batch, &verdict));
+        }
+        Ok(())
+    }
+
     /// Sends a batch until it is answered for good; says through `tell` what it waits for.
     pub(in crate::cli) async fn deliver(
         &mut self,

@@ -13,17 +13,17 @@ use std::{
 };
 
 /// What a line may have at most; far above what a service takes as one event, and what bounds the memory used here.
-pub(super) const LINE_BYTES_MAX: u64 = 16 << 20;
+pub(in crate::cli) const LINE_BYTES_MAX: u64 = 16 << 20;
 const BUFFER_BYTES: usize = 256 << 10;
 /// The largest window zstd knows (`--long=31`). Memory is used as the file asks for it, 128 MiB for `--long=27`.
 const ZSTD_WINDOW_LOG_MAX: u32 = 31;
 
 /// Is decompressed content.
-pub(super) type Content = BufReader<Box<dyn Read + Send>>;
+pub(in crate::cli) type Content = BufReader<Box<dyn Read + Send>>;
 
 /// Names something to read events from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Source {
+pub(in crate::cli) enum Source {
     File(PathBuf),
     /// A pipe by name (`<(…)`, /dev/stdin): read once, like standard input.
     Pipe(PathBuf),
@@ -32,7 +32,7 @@ pub(super) enum Source {
 
 impl Source {
     /// Tells what a path names; `-` is standard input.
-    pub(super) fn of(path: &Path) -> io::Result<Source> {
+    pub(in crate::cli) fn of(path: &Path) -> io::Result<Source> {
         if path == Path::new("-") {
             return Ok(Source::StandardInput);
         }
@@ -49,7 +49,7 @@ impl Source {
     }
 
     /// Returns the name for people.
-    pub(super) fn name(&self) -> String {
+    pub(in crate::cli) fn name(&self) -> String {
         match self {
             Source::File(path) | Source::Pipe(path) => path.display().to_string(),
             Source::StandardInput => "standard input".to_owned(),
@@ -57,7 +57,7 @@ impl Source {
     }
 
     /// Opens the decompressed content from a byte on; only a file can be opened elsewhere than at 0.
-    pub(super) fn open(&self, position: u64) -> io::Result<Content> {
+    pub(in crate::cli) fn open(&self, position: u64) -> io::Result<Content> {
         let raw: Box<dyn Read + Send> = match self {
             Source::File(path) => {
                 let mut file = File::open(path)?;
@@ -130,15 +130,15 @@ fn shorter() -> io::Error {
 
 /// Says what a first reading of a file found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Survey {
+pub(in crate::cli) struct Survey {
     /// Of the decompressed content, so that a file compressed anew is still the same.
-    pub(super) sha256: [u8; 32],
+    pub(in crate::cli) sha256: [u8; 32],
     /// Of decompressed content.
-    pub(super) bytes: u64,
+    pub(in crate::cli) bytes: u64,
 }
 
 /// Reads a file once; `go_on` is told the bytes of the file read so far and in all, and ends the reading with `false`.
-pub(super) fn survey(
+pub(in crate::cli) fn survey(
     path: &Path,
     go_on: &mut dyn FnMut(u64, u64) -> bool,
 ) -> io::Result<Option<Survey>> {
@@ -183,19 +183,19 @@ impl Read for Counted {
 }
 
 /// Reads content line by line, and knows where it is.
-pub(super) struct Lines {
+pub(in crate::cli) struct Lines {
     content: Content,
     /// How many lines are read.
-    pub(super) number: u64,
+    pub(in crate::cli) number: u64,
     /// How many bytes of content are read.
-    pub(super) position: u64,
+    pub(in crate::cli) position: u64,
     /// Where to stop, although a growing file may have more by now; none for what is read once.
     end: Option<u64>,
 }
 
 /// Says what was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Next {
+pub(in crate::cli) enum Next {
     /// A line, without its line feed.
     Line,
     /// A line that is too long to keep; it was read over.
@@ -204,7 +204,12 @@ pub(super) enum Next {
 }
 
 impl Lines {
-    pub(super) fn new(content: Content, number: u64, position: u64, end: Option<u64>) -> Self {
+    pub(in crate::cli) fn new(
+        content: Content,
+        number: u64,
+        position: u64,
+        end: Option<u64>,
+    ) -> Self {
         Lines {
             content,
             number,
@@ -214,7 +219,7 @@ impl Lines {
     }
 
     /// Reads the next line into `line`.
-    pub(super) fn next(&mut self, line: &mut Vec<u8>) -> io::Result<Next> {
+    pub(in crate::cli) fn next(&mut self, line: &mut Vec<u8>) -> io::Result<Next> {
         line.clear();
         let left = self.end.map_or(u64::MAX, |end| end - self.position);
         if left == 0 {
@@ -246,7 +251,7 @@ impl Lines {
     }
 
     /// Returns true if the next line is not there yet and reading it may wait for whoever writes it.
-    pub(super) fn may_wait(&self) -> bool {
+    pub(in crate::cli) fn may_wait(&self) -> bool {
         !self.content.buffer().contains(&b'\n')
     }
 }
