@@ -9,6 +9,7 @@ mod compact;
 mod config;
 mod erase;
 mod figures;
+mod health;
 mod import;
 mod log;
 mod progress;
@@ -90,6 +91,7 @@ pub(crate) struct Common {
 enum Command {
     Serve(serve::ServeArgs),
     Config(config::ConfigArgs),
+    Health(health::HealthArgs),
     #[command(subcommand)]
     App(app::AppCommand),
     #[command(subcommand)]
@@ -144,6 +146,7 @@ pub(crate) fn run(cli: Cli) -> ExitCode {
         }
         match command {
             Command::Serve(args) => serve::run(args, &common).await,
+            Command::Health(_) => health::run(&common).await,
             Command::Config(args) => config::run(args, &common).await,
             Command::App(command) => app::run(&command, &common).await,
             Command::Token(command) => token::run(&command, &common).await,

@@ -11,6 +11,8 @@ mod applications;
 mod backups;
 /// Slow clients, too many clients, and what every answer tells browsers.
 mod connections;
+/// The unit, the container and their health check start what there is, with settings that there are.
+mod deploying;
 /// What an operator is told, and what goes on, when the disk is full or fails.
 mod disk_trouble;
 /// `eye log dump` shows every record, of a copy and beside a running server, and writes nothing.
