@@ -15,6 +15,8 @@ mod connections;
 mod deploying;
 /// What an operator is told, and what goes on, when the disk is full or fails.
 mod disk_trouble;
+/// The commands in the documents work as they are written.
+mod documents;
 /// `eye log dump` shows every record, of a copy and beside a running server, and writes nothing.
 mod dumping;
 /// JSON's corners: what must be taken and come back as it was, what must be refused without harm.
