@@ -1,5 +1,5 @@
 use std::io::{Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 use support::{ADMIN_TOKEN, Connection, Eye, Launch, events, time};
 
@@ -183,17 +183,4 @@ fn every_answer_tells_browsers_to_be_strict() {
         assert!(policy.contains("frame-ancestors 'none'"), "{policy}");
         assert!(!policy.contains("unsafe"), "{policy}");
     }
-}
-
-#[test]
-fn a_half_closed_connection_gets_its_answer() {
-    let eye = Eye::start();
-    let mut stream = TcpStream::connect(eye.client().address()).unwrap();
-    stream
-        .write_all(b"GET /health/live HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-        .unwrap();
-    stream.shutdown(Shutdown::Write).unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    assert!(answer.starts_with("HTTP/1.1 200"), "{answer:?}");
 }
