@@ -184,3 +184,35 @@ fn every_answer_tells_browsers_to_be_strict() {
         assert!(!policy.contains("unsafe"), "{policy}");
     }
 }
+
+#[test]
+fn an_idle_connection_costs_little() {
+    const CONNECTIONS: usize = 500;
+    let eye = Eye::start();
+    let memory = || {
+        let page = eye
+            .get("/metrics")
+            .token(ADMIN_TOKEN)
+            .send()
+            .expect(200)
+            .text();
+        let line = page
+            .lines()
+            .find_map(|line| line.strip_prefix("eye_memory_anonymous_bytes "));
+        line.unwrap().parse::<usize>().unwrap()
+    };
+    memory();
+    let before = memory();
+    let connections: Vec<Connection> = (0..CONNECTIONS)
+        .map(|_| {
+            let mut connection = Connection::open(eye.client().address()).unwrap();
+            let ask = b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n";
+            connection.exchange(ask, false).unwrap().expect(200);
+            connection
+        })
+        .collect();
+    let each = memory().saturating_sub(before) / CONNECTIONS;
+    drop(connections);
+    println!("{:.1} KiB for each of {CONNECTIONS}", each as f64 / 1024.0);
+    assert!(each < 64 << 10, "{each} bytes");
+}
