@@ -33,8 +33,8 @@ const METHODS: [&str; 8] = [
 ];
 /// What the service answers with; other statuses are counted as the last of these.
 const STATUSES: [u16; 24] = [
-    200, 201, 202, 204, 206, 207, 304, 400, 401, 403, 404, 405, 408, 409, 413, 415, 416, 429, 500,
-    503, 504, 507, 411, 0,
+    200, 201, 202, 204, 206, 207, 304, 400, 401, 403, 404, 405, 408, 409, 411, 413, 415, 416, 429,
+    500, 503, 504, 507, 0,
 ];
 /// The route of a path that is none.
 const NO_ROUTE: &str = "none";

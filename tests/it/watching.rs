@@ -15,25 +15,16 @@ fn samples(page: &str) -> BTreeMap<String, f64> {
         .collect()
 }
 
-fn metrics(eye: &Eye) -> BTreeMap<String, f64> {
+#[test]
+fn metrics_are_those_the_document_lists() {
+    let eye = Eye::start();
     let answer = eye.get("/metrics").token(ADMIN_TOKEN).send().expect(200);
     let media_type = answer.header("content-type").unwrap();
     assert!(
         media_type.starts_with("text/plain; version=0.0.4"),
         "{media_type}"
     );
-    samples(&answer.text())
-}
-
-#[test]
-fn metrics_are_those_the_document_lists() {
-    let eye = Eye::start();
-    let page = eye
-        .get("/metrics")
-        .token(ADMIN_TOKEN)
-        .send()
-        .expect(200)
-        .text();
+    let page = answer.text();
     let told: Vec<(&str, &str)> = page
         .lines()
         .filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '))
@@ -147,14 +138,11 @@ fn an_erasure_counts_as_open_until_its_bytes_are_gone() {
         .token(ADMIN_TOKEN)
         .send()
         .expect(202);
-    assert_eq!(metrics(&eye)["eye_erasures_open"], 1.0);
+    assert_eq!(eye.metric("eye_erasures_open"), 1.0);
     let compacted = eye.command(["compact", "--data", eye.data().to_str().unwrap()]);
     assert!(compacted.status.success());
-    let after = metrics(&eye);
-    assert_eq!(
-        (after["eye_erasures_open"], after["eye_erasure_age_seconds"]),
-        (0.0, 0.0)
-    );
+    assert_eq!(eye.metric("eye_erasures_open"), 0.0);
+    assert_eq!(eye.metric("eye_erasure_age_seconds"), 0.0);
 }
 
 #[test]

@@ -204,6 +204,22 @@ impl Eye {
         request.send().expect(200).json()
     }
 
+    /// Returns a figure of `/metrics`, by its name and labels as they stand there.
+    #[track_caller]
+    pub fn metric(&self, name: &str) -> f64 {
+        let page = self
+            .get("/metrics")
+            .token(ADMIN_TOKEN)
+            .send()
+            .expect(200)
+            .text();
+        let figure = page
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        let figure = figure.unwrap_or_else(|| panic!("no {name} in\n{page}"));
+        figure.parse().expect("a figure")
+    }
+
     /// Waits until everything acknowledged by now can be found, however busy the server is.
     #[track_caller]
     pub fn wait_until_indexed(&self) {
