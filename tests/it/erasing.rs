@@ -5,6 +5,8 @@ use serde_json::{Value, json};
 use std::path::Path;
 use std::time::{Duration, Instant};
 use support::{App, Eye, Launch, Random, events, percent_encoded, time};
+use tantivy::columnar::{BytesColumn, ColumnarReader, DynamicColumn};
+use tantivy::index::SegmentComponent;
 
 /// Words that stand nowhere else.
 const SECRET: &str = "Zwiebelkuchenrezept";
@@ -66,7 +68,7 @@ fn blocks(bytes: &[u8]) -> Vec<u8> {
     out
 }
 
-/// Lists every term of every field, and every value of the columns' dictionaries.
+/// Lists every term of every field, and every value of the columns' dictionaries, which are compressed.
 fn terms(folder: &Path) -> Vec<u8> {
     let mut out = Vec::new();
     let index = tantivy::Index::open_in_dir(folder).unwrap();
@@ -81,12 +83,20 @@ fn terms(folder: &Path) -> Vec<u8> {
                     out.push(b'\n');
                 }
             }
-            if let Ok(Some(column)) = reader.fast_fields().bytes(entry.name()) {
-                let mut values = column.dictionary().stream().unwrap();
-                while values.advance() {
-                    out.extend_from_slice(values.key());
-                    out.push(b'\n');
-                }
+        }
+        let columns = segment.open_read(SegmentComponent::FastFields).unwrap();
+        let columns = ColumnarReader::open(columns).unwrap();
+        for (name, column) in columns.list_columns().unwrap() {
+            out.extend_from_slice(name.as_bytes());
+            let column = match column.open().unwrap() {
+                DynamicColumn::Str(column) => BytesColumn::from(column),
+                DynamicColumn::Bytes(column) => column,
+                _ => continue,
+            };
+            let mut values = column.dictionary().stream().unwrap();
+            while values.advance() {
+                out.extend_from_slice(values.key());
+                out.push(b'\n');
             }
         }
     }

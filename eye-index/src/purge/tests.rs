@@ -333,7 +333,6 @@ fn what_is_erased_vanishes_at_once_and_after_a_purge_leaves_no_trace() {
     // Whoever looks has to find what is there.
     let before = traces(&folder.path().join("index"));
     for place in [
-        "session in the terms of session",
         "session in a column of bytes",
         "session in the catalog",
         "session in the bytes of a file ",

@@ -123,6 +123,45 @@ impl Scorer for RangeDocs {
     }
 }
 
+/// The documents of a list, in ascending order.
+pub(crate) struct ListedDocs {
+    docs: Vec<DocId>,
+    at: usize,
+}
+
+impl ListedDocs {
+    pub(crate) fn new(docs: Vec<DocId>) -> Self {
+        Self { docs, at: 0 }
+    }
+}
+
+impl DocSet for ListedDocs {
+    fn advance(&mut self) -> DocId {
+        self.at += 1;
+        self.doc()
+    }
+
+    fn seek(&mut self, target: DocId) -> DocId {
+        let ahead = self.docs.get(self.at..).unwrap_or_default();
+        self.at += ahead.partition_point(|doc| *doc < target);
+        self.doc()
+    }
+
+    fn doc(&self) -> DocId {
+        self.docs.get(self.at).copied().unwrap_or(TERMINATED)
+    }
+
+    fn size_hint(&self) -> u32 {
+        u32::try_from(self.docs.len() - self.at.min(self.docs.len())).unwrap_or(u32::MAX)
+    }
+}
+
+impl Scorer for ListedDocs {
+    fn score(&mut self) -> Score {
+        1.0
+    }
+}
+
 /// The documents of another set that pass a check.
 pub(crate) struct Checked<D, C> {
     inner: D,
@@ -197,6 +236,18 @@ mod tests {
 
     fn evens(range: Range<DocId>) -> Checked<RangeDocs, impl FnMut(DocId) -> bool + Send> {
         Checked::new(RangeDocs::new(range), |doc| doc % 2 == 0)
+    }
+
+    #[test]
+    fn a_list_walks_and_seeks_over_what_is_in_it() {
+        let mut docs = ListedDocs::new(vec![3, 5, 9, 12]);
+        assert_eq!((docs.doc(), docs.size_hint()), (3, 4));
+        assert_eq!(docs.seek(3), 3);
+        assert_eq!(docs.advance(), 5);
+        assert_eq!(docs.seek(10), 12);
+        assert_eq!(docs.advance(), TERMINATED);
+        assert_eq!((docs.advance(), docs.size_hint()), (TERMINATED, 0));
+        assert_eq!(ListedDocs::new(Vec::new()).doc(), TERMINATED);
     }
 
     #[test]

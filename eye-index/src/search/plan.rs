@@ -6,15 +6,15 @@
 use std::sync::Arc;
 
 use tantivy::query::{
-    AllQuery, BooleanQuery, EmptyQuery, FuzzyTermQuery, Occur, PhraseQuery, Query, RegexQuery,
-    Scorer, TermQuery,
+    AllQuery, BooleanQuery, EmptyQuery, EmptyScorer, FuzzyTermQuery, Occur, PhraseQuery, Query,
+    RegexQuery, Scorer, TermQuery,
 };
 use tantivy::schema::IndexRecordOption;
 use tantivy::{DocId, SegmentReader, Term};
 use uuid::Uuid;
 
 use super::columns::FieldFilter;
-use super::docsets::{DocsQuery, Filter, MakeDocs, Narrowed, Passes, RangeDocs};
+use super::docsets::{DocsQuery, Filter, ListedDocs, MakeDocs, Narrowed, Passes, RangeDocs};
 use super::log_check::LogCheck;
 use super::matches::{clause_holds, label_holds, whole_regex};
 use super::query::{Clause, Field, Kind, Part, Pattern, PatternOn, Scalar, Test, Value, WordTest};
@@ -88,7 +88,7 @@ pub(crate) fn plan(
         all.and(Plan::lead(TermQuery::new(term, IndexRecordOption::Basic)));
     }
     if let Some(session) = request.session {
-        all.and(Plan::lead(planner.session(session)));
+        all.and(Plan::lead(DocsQuery(SessionDocs(session))));
     }
     for (field, label) in [
         (Field::Category, &request.category),
@@ -195,7 +195,7 @@ impl Planner<'_> {
 
     fn field(&self, field: &Field, test: &Test) -> Result<Plan, SearchError> {
         Ok(match (field, test) {
-            (Field::SessionId, Test::Id(session)) => Plan::lead(self.session(*session)),
+            (Field::SessionId, Test::Id(session)) => Plan::lead(DocsQuery(SessionDocs(*session))),
             (Field::Offset, Test::Offset(range)) => Plan::lead(DocsQuery(OffsetDocs {
                 start: range.start.unwrap_or(0),
                 end: range.end.unwrap_or(u64::MAX),
@@ -311,11 +311,6 @@ impl Planner<'_> {
         Ok(RegexQuery::from_pattern(&expression, self.fields.words)?)
     }
 
-    fn session(&self, session: Uuid) -> TermQuery {
-        let term = Term::from_field_bytes(self.fields.session, session.as_bytes());
-        TermQuery::new(term, IndexRecordOption::Basic)
-    }
-
     /// Finds at least the events of an id: clients' ids are terms, the server's hold their offset.
     fn id(&self, id: Uuid) -> Box<dyn Query> {
         let term = Term::from_field_bytes(self.fields.id, id.as_bytes());
@@ -368,6 +363,28 @@ impl MakeDocs for OffsetDocs {
         Ok(Box::new(RangeDocs::new(
             first_from(self.start)..first_from(self.end),
         )))
+    }
+}
+
+/// The documents of a session, by the column: most search segments do not have it in their dictionary, and few are walked.
+#[derive(Debug, Clone, Copy)]
+struct SessionDocs(Uuid);
+
+impl MakeDocs for SessionDocs {
+    fn docs(&self, reader: &SegmentReader) -> tantivy::Result<Box<dyn Scorer>> {
+        let Some(sessions) = reader.fast_fields().bytes("session")? else {
+            return Ok(Box::new(EmptyScorer));
+        };
+        let Some(session) = sessions.dictionary().term_ord(self.0.as_bytes())? else {
+            return Ok(Box::new(EmptyScorer));
+        };
+        let mut docs = Vec::new();
+        sessions.ords().get_docids_for_value_range(
+            session..=session,
+            0..reader.max_doc(),
+            &mut docs,
+        );
+        Ok(Box::new(ListedDocs::new(docs)))
     }
 }
 

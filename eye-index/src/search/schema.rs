@@ -1,7 +1,7 @@
 //! The fields of a shard. `docs/decisions/index-schema.md` says which one answers what, at what cost.
 
 use tantivy::schema::{
-    BytesOptions, Field, INDEXED, IndexRecordOption, JsonObjectOptions, NumericOptions, Schema,
+    BytesOptions, Field, IndexRecordOption, JsonObjectOptions, NumericOptions, Schema,
     TextFieldIndexing, TextOptions,
 };
 use tantivy::tokenizer::{Token, TokenStream, Tokenizer};
@@ -45,9 +45,8 @@ impl Fields {
         let column = NumericOptions::default().set_fast();
         let offset = schema.add_u64_field("offset", column.clone());
         let timestamp = schema.add_i64_field("timestamp", column.clone());
-        let application = schema.add_u64_field("application", column.clone() | INDEXED);
-        let session =
-            schema.add_bytes_field("session", BytesOptions::default().set_indexed().set_fast());
+        let application = schema.add_u64_field("application", column.clone().set_indexed());
+        let session = schema.add_bytes_field("session", BytesOptions::default().set_fast());
         let label = || TextOptions::default().set_fast("raw");
         let category = schema.add_text_field("category", label());
         let name = schema.add_text_field("name", label());

@@ -11,6 +11,7 @@ use eye_log::Offset;
 use serde::{Deserialize, Serialize};
 use tantivy::index::SegmentId;
 use tantivy::indexer::{IndexWriterOptions, NoMergePolicy, UserOperation};
+use tantivy::store::{Compressor, ZstdCompressor};
 use tantivy::{Index, IndexSettings, IndexWriter};
 
 use super::directory::PageCacheDirectory;
@@ -91,6 +92,8 @@ impl Shard {
             .map_err(|error| IndexError::Shard(error.to_string()))?;
         let settings = IndexSettings {
             docstore_compress_dedicated_thread: false,
+            // Documents are stored empty, which leaves next to nothing once compressed.
+            docstore_compression: Compressor::Zstd(ZstdCompressor::default()),
             ..IndexSettings::default()
         };
         let index = Index::create(directory, fields.schema.clone(), settings)?;
