@@ -314,7 +314,7 @@ impl Log {
             if let Piece::Raw(segment) = piece
                 && segment.closed().is_some()
             {
-                sealing::seal(self.shared(), &alone, segment, &mut || false)?;
+                sealing::seal(self.shared(), &alone, segment)?;
             }
         }
         Ok(())

@@ -13,7 +13,7 @@ use crate::appender::SPARE;
 use crate::log::Shared;
 use crate::pieces::Pieces;
 use crate::priority::{IDLE_POLICY, lower_priority};
-use crate::sealing;
+use crate::sealing::{self, Rewritten, SealError};
 use crate::segment::Segment;
 
 /// The keeper's nice value: a roll wants its spare soon.
@@ -117,20 +117,7 @@ impl Backlog {
     /// is late.
     fn seal(&mut self, shared: &Shared) {
         while let Some((segment, _)) = self.waiting.front().cloned() {
-            let late = self.is_late(shared);
-            // A thread of its own: one that has stepped back needs rights to step forward again.
-            let thread = std::thread::Builder::new().name("eye-sealer".to_owned());
-            let sealed = std::thread::scope(|scope| {
-                let work = || {
-                    lower_priority(if late { LATE_NICE } else { IDLE_POLICY });
-                    let alone = shared.maintenance.begin_sealing();
-                    let mut stops = || !late && self.is_late(shared);
-                    sealing::seal(shared, &alone, &segment, &mut stops)
-                };
-                let working = thread.spawn_scoped(scope, work)?;
-                working.join().unwrap_or_else(|panic| resume_unwind(panic))
-            });
-            match sealed {
+            match self.rewrite(shared, &segment) {
                 Ok(true) => drop(self.waiting.pop_front()),
                 Ok(false) => {}
                 Err(error) => {
@@ -139,6 +126,31 @@ impl Backlog {
                 }
             }
         }
+    }
+
+    /// Rewrites a segment as a sealed file and puts that in its place; returns whether it came to that.
+    fn rewrite(&mut self, shared: &Shared, segment: &Segment) -> Result<bool, SealError> {
+        let alone = shared.maintenance.begin_sealing();
+        let late = self.is_late(shared);
+        // A thread of its own: one that has stepped back needs rights to step forward again, and what others wait for is
+        // done by one that has not.
+        let thread = std::thread::Builder::new().name("eye-sealer".to_owned());
+        let rewritten = std::thread::scope(|scope| {
+            let (alone, backlog) = (&alone, &mut *self);
+            let work = move || {
+                lower_priority(if late { LATE_NICE } else { IDLE_POLICY });
+                let mut stops = || !late && backlog.is_late(shared);
+                sealing::rewrite(shared, alone, segment, &mut stops)
+            };
+            let working = thread.spawn_scoped(scope, work)?;
+            working.join().unwrap_or_else(|panic| resume_unwind(panic))
+        })?;
+        match rewritten {
+            Rewritten::To(file) => shared.files.replace(shared.storage.as_ref(), *file)?,
+            Rewritten::Before => {}
+            Rewritten::Stopped => return Ok(false),
+        }
+        Ok(true)
     }
 
     /// Says whether sealing cannot wait until there is nothing else to do: what closed segments hold in memory and on the

@@ -217,14 +217,32 @@ pub enum SealError {
     Read(#[from] ReadError),
 }
 
-/// Rewrites a closed segment as a sealed file and takes the segment away, unless somebody has done that already. The
-/// ones before it are sealed. Asks `stops` frame by frame; returns whether it came to the end without being stopped.
-pub(crate) fn seal(
+/// What became of a closed segment that was to be rewritten.
+pub(crate) enum Rewritten {
+    /// It is in this file, which nothing refers to yet.
+    To(Box<SealedFile>),
+    /// Somebody has done that already.
+    Before,
+    /// Nothing: it was stopped.
+    Stopped,
+}
+
+/// Rewrites a closed segment as a sealed file, and takes the segment away. The ones before it are sealed.
+pub(crate) fn seal(shared: &Shared, alone: &Turn<'_>, segment: &Segment) -> Result<(), SealError> {
+    if let Rewritten::To(file) = rewrite(shared, alone, segment, &mut || false)? {
+        shared.files.replace(shared.storage.as_ref(), *file)?;
+    }
+    Ok(())
+}
+
+/// Rewrites a closed segment as a sealed file, for [`Files::replace`](crate::files::Files::replace). Asks `stops` frame by
+/// frame. Holds nothing that others wait for but the turn, so that it may step back as far as it likes.
+pub(crate) fn rewrite(
     shared: &Shared,
     _alone: &Turn<'_>,
     segment: &Segment,
     stops: &mut dyn FnMut() -> bool,
-) -> Result<bool, SealError> {
+) -> Result<Rewritten, SealError> {
     let base = segment.header.base;
     let there = shared
         .files
@@ -232,14 +250,11 @@ pub(crate) fn seal(
         .iter()
         .any(|piece| matches!(piece, Piece::Raw(other) if other.header.base == base));
     if !there {
-        return Ok(true);
+        return Ok(Rewritten::Before);
     }
     let closed = segment.closed().expect("only closed segments are sealed");
-    let Some(file) = write(shared, segment, closed, stops)? else {
-        return Ok(false);
-    };
-    shared.files.replace(shared.storage.as_ref(), file)?;
-    Ok(true)
+    let written = write(shared, segment, closed, stops)?;
+    Ok(written.map_or(Rewritten::Stopped, |file| Rewritten::To(Box::new(file))))
 }
 
 fn write(
