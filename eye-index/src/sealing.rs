@@ -1,8 +1,8 @@
 //! The thread that merges and seals the shards of closed segments, when nothing else wants to run.
 
 use std::collections::VecDeque;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Condvar, Mutex, PoisonError};
+use std::thread::Builder;
 use std::time::Duration;
 
 use eye_log::{Offset, Reader};
@@ -12,6 +12,8 @@ use crate::progress::{Needs, Progress};
 use crate::search::shard::Resting;
 use eye_log::priority::{IDLE_POLICY, lower_priority};
 
+/// The nice value of the thread that looks after the queue, whose lock others wait for.
+const NICE: i32 = 10;
 /// Shards that may wait to be sealed while the indexer is behind; a waiting one costs files.
 const UNSEALED_MAX: usize = 4;
 /// The indexer counts as behind from so many records on.
@@ -64,7 +66,7 @@ impl SealQueue {
     /// Seals what comes, when the indexer is not behind. At the end, what was not sealed is synced as it is.
     /// Returns whether everything was sealed or synced.
     pub(crate) fn run(&self, progress: &Progress, reader: &Reader) -> bool {
-        lower_priority(IDLE_POLICY);
+        lower_priority(NICE);
         let mut synced = true;
         loop {
             let shard = {
@@ -92,16 +94,11 @@ impl SealQueue {
             let Some((shard, closed)) = shard else {
                 continue;
             };
-            let work = || {
-                if closed {
-                    shard.sync()
-                } else {
-                    shard.seal().map(drop)
-                }
+            let outcome = if closed {
+                shard.sync()
+            } else {
+                seal_aside(shard)
             };
-            let outcome = catch_unwind(AssertUnwindSafe(work));
-            let outcome =
-                outcome.unwrap_or_else(|_| Err(IndexError::Shard("sealing panicked".to_owned())));
             if let Err(error) = outcome {
                 synced = false;
                 // The shard stays as its last commit has it, and is sealed after the next start.
@@ -110,4 +107,16 @@ impl SealQueue {
             progress.sealing_ends();
         }
     }
+}
+
+/// Seals a shard on a thread that runs when nothing else wants to: merging holds no lock that others wait for.
+fn seal_aside(shard: Resting) -> Result<(), IndexError> {
+    let work = || {
+        lower_priority(IDLE_POLICY);
+        shard.seal().map(drop)
+    };
+    let thread = Builder::new().name("eye-merge".to_owned()).spawn(work);
+    let thread = thread.map_err(|error| IndexError::Shard(format!("no thread: {error}")))?;
+    let panicked = |_| Err(IndexError::Shard("sealing panicked".to_owned()));
+    thread.join().unwrap_or_else(panicked)
 }
