@@ -3,214 +3,57 @@
 //! What must stay true: the answers depend on the log alone. Raw segments' part is in memory and grows back from their
 //! frames; sealed files carry theirs in their footers. The catalog is never asked.
 
+mod batch;
+mod entries;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use foldhash::quality::RandomState;
 use uuid::Uuid;
 
+pub(crate) use batch::Item;
+pub use batch::{Batch, Exception, Receipt};
+pub(crate) use entries::Entries;
+
 use crate::error::ReadError;
-use crate::event::{ClientId, Event};
-use crate::files::Files;
 use crate::format::keys::Keys;
-use crate::format::payload;
-use crate::ids::id_from_client_key;
+use crate::log::Shared;
 use crate::offset::Offset;
 use crate::pieces::{Piece, Pieces};
 use crate::ranges::OffsetRanges;
 use crate::reader::Lookup;
-use crate::record::{ClientKey, EventRecord};
+use crate::record::EventRecord;
 use crate::registry::ApplicationId;
-use crate::sealed::SealedFile;
-
-/// The events of one request for one application, encoded; what is stored of them becomes one frame.
-#[derive(Debug)]
-pub struct Batch {
-    pub(crate) application: ApplicationId,
-    pub(crate) bytes: Vec<u8>,
-    pub(crate) items: Vec<Item>,
-    pub(crate) all_or_nothing: bool,
-    pub(crate) refused_before: u32,
-}
-
-/// What the writer must know of an encoded event.
-#[derive(Debug)]
-pub(crate) struct Item {
-    /// Where its record ends within the batch's bytes; it begins where the one before ends.
-    pub(crate) end: usize,
-    pub(crate) session: Uuid,
-    /// The id the client made and the hash of the content it stands for.
-    pub(crate) client: Option<(Uuid, [u8; 16])>,
-}
-
-impl Batch {
-    /// Starts an empty batch.
-    pub fn new(application: ApplicationId) -> Self {
-        Self {
-            application,
-            bytes: Vec::new(),
-            items: Vec::new(),
-            all_or_nothing: false,
-            refused_before: 0,
-        }
-    }
-
-    /// Makes room for about `bytes` of records, so that they are not moved while they gather.
-    pub fn reserve(&mut self, bytes: usize) {
-        self.bytes.reserve(bytes);
-    }
-
-    /// Adds an event.
-    pub fn push(&mut self, event: &Event<'_>) {
-        let client = event.client_id.as_ref().map(|client| {
-            let (id, key) = match client {
-                ClientId::Uuid(id) => (*id, ""),
-                ClientId::Key(key) => (id_from_client_key(self.application, key), key.as_ref()),
-            };
-            (
-                id,
-                ClientKey {
-                    key,
-                    content_hash: event.content_hash(),
-                },
-            )
-        });
-        let record = EventRecord {
-            id: client.map_or(Uuid::nil(), |(id, _)| id),
-            received_at: 0,
-            application: self.application,
-            session_id: event.session_id,
-            timestamp: event.timestamp,
-            client: client.map(|(_, key)| key),
-            category: &event.category,
-            name: &event.name,
-            meta: "",
-            data: event.data,
-        };
-        payload::push_event(&mut self.bytes, &record);
-        let client = client.map(|(id, key)| (id, key.content_hash));
-        self.items.push(Item {
-            end: self.bytes.len(),
-            session: event.session_id,
-            client,
-        });
-    }
-
-    /// Asks that nothing be stored unless everything can be.
-    pub fn all_or_nothing(&mut self) {
-        self.all_or_nothing = true;
-    }
-
-    /// Notes how many events of the request were refused before they came here; the frame counts them.
-    pub fn note_refused(&mut self, count: usize) {
-        self.refused_before = u32::try_from(count).unwrap_or(u32::MAX);
-    }
-
-    /// Returns how many events it holds.
-    pub fn len(&self) -> usize {
-        self.items.len()
-    }
-
-    /// Says whether it holds no event.
-    pub fn is_empty(&self) -> bool {
-        self.items.is_empty()
-    }
-
-    /// Returns the bytes of its records.
-    pub fn bytes(&self) -> usize {
-        self.bytes.len()
-    }
-}
-
-/// What became of a batch. Stored events have dense offsets from `first_offset` on, in the order they were pushed,
-/// leaving out the exceptions.
-#[derive(Debug, Clone, Default)]
-pub struct Receipt {
-    /// The offset of the first stored event.
-    pub first_offset: Option<Offset>,
-    /// How many were stored.
-    pub stored: usize,
-    /// Their arrival, unix microseconds.
-    pub received_at: i64,
-    /// The others: their place in the batch, and why.
-    pub exceptions: Vec<(usize, Exception)>,
-}
-
-/// Why an event of a batch was not stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Exception {
-    /// The same id with the same content is in the log already.
-    Duplicate {
-        /// Where.
-        offset: Offset,
-        /// Its id.
-        id: Uuid,
-    },
-    /// The session belongs to another application.
-    SessionConflict,
-    /// The same id is in the log already, with other content.
-    IdConflict {
-        /// Where.
-        offset: Offset,
-    },
-    /// Nothing was wrong with it, but the batch was all or nothing.
-    NotStored,
-}
 
 /// Ownership of sessions and client-made ids, over the whole log.
 #[derive(Debug)]
 pub(crate) struct Admission {
     active: Entries,
-    /// The files in front of the active segment, oldest first, and the version they were taken at.
+    /// Ids of events that are not known to be on the disk yet, and so cannot be read.
+    on_their_way: HashMap<(ApplicationId, Uuid), OnItsWay, RandomState>,
+    /// All files, the active segment among them, and the version they were taken at.
     pieces: Pieces,
     version: u64,
+    look: Lookup,
     /// What is being erased; its ids may be used again.
     erased: Arc<OffsetRanges>,
     keys: Keys,
     idempotency_window: i64,
 }
 
-/// What a raw segment adds: sessions first seen in it and ids used in it.
-#[derive(Debug, Default)]
-pub(crate) struct Entries {
-    sessions: HashMap<Uuid, SessionEntry, RandomState>,
-    ids: HashMap<(ApplicationId, Uuid), IdEntry, RandomState>,
-}
-
 /// Where an id was used, and for what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct IdEntry {
-    pub(crate) offset: Offset,
-    pub(crate) content_hash: [u8; 16],
+struct Known {
+    offset: Offset,
+    content_hash: [u8; 16],
 }
 
-#[derive(Debug, Clone, Copy)]
-struct SessionEntry {
-    owner: ApplicationId,
-    /// Whether the session was first seen in this segment; otherwise this only spares a look at the others.
-    first_here: bool,
-}
-
-impl Entries {
-    /// Returns how many sessions and ids it holds.
-    pub(crate) fn len(&self) -> usize {
-        self.sessions.len() + self.ids.len()
-    }
-
-    /// Returns the sessions that were first seen here, with their owners.
-    pub(crate) fn first_seen(&self) -> impl Iterator<Item = (Uuid, ApplicationId)> {
-        self.sessions
-            .iter()
-            .filter(|(_, entry)| entry.first_here)
-            .map(|(session, entry)| (*session, entry.owner))
-    }
-
-    /// Returns the ids that clients made, and where they were used.
-    pub(crate) fn ids(&self) -> impl Iterator<Item = (ApplicationId, Uuid, Offset)> {
-        self.ids
-            .iter()
-            .map(|((application, id), entry)| (*application, *id, entry.offset))
-    }
+#[derive(Debug)]
+struct OnItsWay {
+    known: Known,
+    /// What stands for the id.
+    print: u64,
 }
 
 /// What a request added, so that it can be taken back when it could not be stored.
@@ -222,9 +65,12 @@ pub(crate) struct Added {
 
 impl Admission {
     pub(crate) fn new(keys: Keys, idempotency_window: i64) -> Self {
+        let pieces = Pieces::default();
         Self {
-            active: Entries::default(),
-            pieces: Pieces::default(),
+            active: Entries::new(0),
+            on_their_way: HashMap::default(),
+            look: look_at(&pieces),
+            pieces,
             version: 0,
             erased: Arc::default(),
             keys,
@@ -232,16 +78,28 @@ impl Admission {
         }
     }
 
-    /// Takes note of files that were closed, sealed, merged or rewritten since it last looked. Returns those it looked
-    /// at until now: letting go of a file that was removed frees its room on the disk, which takes tens of milliseconds.
-    pub(crate) fn refresh(&mut self, files: &Files, erased: Arc<OffsetRanges>) -> Option<Pieces> {
-        self.erased = erased;
-        let version = files.version();
-        if version == self.version {
-            return None;
-        }
-        self.version = version;
-        Some(std::mem::replace(&mut self.pieces, files.pieces()))
+    /// Takes note of what was synced, closed, sealed, merged or rewritten since it last looked. Returns the files it
+    /// looked at until now: letting go of a file that was removed frees its room on the disk, which takes tens of
+    /// milliseconds.
+    pub(crate) fn refresh(&mut self, shared: &Shared) -> Option<Pieces> {
+        self.erased = shared.erased();
+        let durable = shared.durable.get();
+        let active = &mut self.active;
+        self.on_their_way.retain(|_, id| {
+            let arrived = id.known.offset < durable;
+            if arrived {
+                active.use_id(id.print, id.known.offset);
+            }
+            !arrived
+        });
+        let version = shared.files.version();
+        let before = (version != self.version).then(|| {
+            self.version = version;
+            std::mem::replace(&mut self.pieces, shared.files.pieces())
+        });
+        // A new one: what the old one has read of the active segment ends where that ended.
+        self.look = look_at(&self.pieces);
+        before
     }
 
     /// Uses these files, while the log is being opened.
@@ -259,42 +117,33 @@ impl Admission {
         added: &mut Added,
     ) -> Result<Option<Exception>, ReadError> {
         // The id first: a repeat is a repeat even if it says so about somebody else's session.
-        if let Some((id, content_hash)) = item.client
-            && let Some(entry) = self.id_entry(application, id, now)?
-        {
-            return Ok(Some(if entry.content_hash == content_hash {
-                Exception::Duplicate {
-                    offset: entry.offset,
-                    id,
-                }
-            } else {
-                Exception::IdConflict {
-                    offset: entry.offset,
-                }
-            }));
+        let mut print = 0;
+        if let Some((id, content_hash)) = item.client {
+            print = self.keys.id_print(application, id);
+            if let Some(known) = self.known(application, id, print, now)? {
+                let offset = known.offset;
+                return Ok(Some(if known.content_hash == content_hash {
+                    Exception::Duplicate { offset, id }
+                } else {
+                    Exception::IdConflict { offset }
+                }));
+            }
         }
         match self.owner(item.session)? {
             Some(owner) if owner != application => return Ok(Some(Exception::SessionConflict)),
             Some(_) => {}
             None => {
-                self.active.sessions.insert(
-                    item.session,
-                    SessionEntry {
-                        owner: application,
-                        first_here: true,
-                    },
-                );
+                self.active.own(item.session, application);
                 added.sessions.push(item.session);
             }
         }
         if let Some((id, content_hash)) = item.client {
-            self.active.ids.insert(
-                (application, id),
-                IdEntry {
-                    offset,
-                    content_hash,
-                },
-            );
+            let known = Known {
+                offset,
+                content_hash,
+            };
+            self.on_their_way
+                .insert((application, id), OnItsWay { known, print });
             added.ids.push((application, id));
         }
         Ok(None)
@@ -303,90 +152,87 @@ impl Admission {
     /// Forgets what a request added that was not stored.
     pub(crate) fn take_back(&mut self, added: Added) {
         for session in added.sessions {
-            self.active.sessions.remove(&session);
+            self.active.disown(session);
         }
         for id in added.ids {
-            self.active.ids.remove(&id);
+            self.on_their_way.remove(&id);
         }
     }
 
     fn owner(&mut self, session: Uuid) -> Result<Option<ApplicationId>, ReadError> {
-        if let Some(entry) = self.active.sessions.get(&session) {
-            return Ok(Some(entry.owner));
+        if let Some(owner) = self.active.owner(session) {
+            return Ok(Some(owner));
         }
+        let mut key = None;
         for piece in self.pieces.iter().rev() {
             let owner = match piece {
                 Piece::Raw(segment) => segment
                     .closed()
-                    .and_then(|closed| closed.entries.sessions.get(&session))
-                    .map(|entry| entry.owner),
-                Piece::Sealed(file) => file.owner(&self.keys, session)?,
-                // What it knew is lost with it; the damage is reported where it was found.
+                    .and_then(|closed| closed.entries.owner(session)),
+                Piece::Sealed(file) => {
+                    let key = key.get_or_insert_with(|| self.keys.session(session));
+                    unless_damaged(file.owner(key))?.flatten()
+                }
                 Piece::Damaged(..) => None,
             };
             if let Some(owner) = owner {
-                let entry = SessionEntry {
-                    owner,
-                    first_here: false,
-                };
-                self.active.sessions.insert(session, entry);
+                self.active.remember_owner(session, owner);
                 return Ok(Some(owner));
             }
         }
         Ok(None)
     }
 
-    fn id_entry(
-        &self,
+    /// Looks an id up, newest first, as far back as ids are remembered.
+    fn known(
+        &mut self,
         application: ApplicationId,
         id: Uuid,
+        print: u64,
         now: i64,
-    ) -> Result<Option<IdEntry>, ReadError> {
-        if let Some(entry) = self.active.ids.get(&(application, id)) {
-            return Ok((!self.erased.contains(entry.offset)).then_some(*entry));
+    ) -> Result<Option<Known>, ReadError> {
+        if let Some(id) = self.on_their_way.get(&(application, id)) {
+            return Ok(Some(id.known));
         }
         let oldest = now.saturating_sub(self.idempotency_window);
-        for piece in self.pieces.iter().rev() {
-            let entry = match piece {
-                Piece::Raw(segment) => segment
-                    .closed()
-                    .and_then(|closed| closed.entries.ids.get(&(application, id)).copied()),
+        let pieces = self.pieces.clone();
+        for piece in pieces.iter().rev() {
+            let candidates: Vec<Offset> = match piece {
+                Piece::Raw(segment) if segment.header.base == self.active.base() => {
+                    self.active.id_candidates(print).collect()
+                }
+                Piece::Raw(segment) => segment.closed().map_or_else(Vec::new, |closed| {
+                    closed.entries.id_candidates(print).collect()
+                }),
                 Piece::Sealed(file) if file.trailer.summary.last_received_at < oldest => break,
-                Piece::Sealed(file) => self.id_in_file(file, application, id)?,
-                Piece::Damaged(..) => None,
+                Piece::Sealed(file) => {
+                    unless_damaged(file.id_candidates(print))?.unwrap_or_default()
+                }
+                Piece::Damaged(..) => Vec::new(),
             };
-            if let Some(entry) = entry.filter(|entry| !self.erased.contains(entry.offset)) {
-                return Ok(Some(entry));
+            for offset in candidates {
+                // What is being erased may lie in front of the event that took its id over.
+                if self.erased.contains(offset) {
+                    continue;
+                }
+                let is_the_one = |event: &EventRecord<'_>| {
+                    (event.application == application && event.id == id).then(|| Known {
+                        offset,
+                        content_hash: event.content_hash(),
+                    })
+                };
+                let read = unless_damaged(self.look.event(offset, is_the_one))?;
+                if let Some(known) = read.flatten().flatten() {
+                    return Ok(Some(known));
+                }
             }
         }
         Ok(None)
     }
 
-    /// Looks an id up in a sealed file. Its table says where to look; the event there says whether it is the one.
-    fn id_in_file(
-        &self,
-        file: &Arc<SealedFile>,
-        application: ApplicationId,
-        id: Uuid,
-    ) -> Result<Option<IdEntry>, ReadError> {
-        let candidates = file.id_candidates(&self.keys, application, id)?;
-        if candidates.is_empty() {
-            return Ok(None);
-        }
-        let pieces = Arc::new(vec![Piece::Sealed(file.clone())]);
-        let mut look = Lookup::new(pieces, Offset::MAX, Arc::new(OffsetRanges::default()));
-        for offset in candidates {
-            let found = look.event(offset, |event| {
-                (event.application == application && event.id == id).then(|| IdEntry {
-                    offset,
-                    content_hash: event.content_hash(),
-                })
-            })?;
-            if let Some(entry) = found.flatten() {
-                return Ok(Some(entry));
-            }
-        }
-        Ok(None)
+    /// Begins a raw segment that recovery found.
+    pub(crate) fn begin_segment(&mut self, base: Offset) {
+        self.active = Entries::new(base);
     }
 
     /// Takes in an event that recovery found in a raw segment. The first owner of a session stays.
@@ -396,25 +242,37 @@ impl Admission {
         offset: Offset,
     ) -> Result<(), ReadError> {
         if self.owner(event.session_id)?.is_none() {
-            let entry = SessionEntry {
-                owner: event.application,
-                first_here: true,
-            };
-            self.active.sessions.insert(event.session_id, entry);
+            self.active.own(event.session_id, event.application);
         }
         if event.client.is_some() {
-            let entry = IdEntry {
-                offset,
-                content_hash: event.content_hash(),
-            };
-            self.active.ids.insert((event.application, event.id), entry);
+            let print = self.keys.id_print(event.application, event.id);
+            self.active.use_id(print, offset);
         }
         Ok(())
     }
 
-    /// Ends the active segment's part and hands it over; whoever gets it keeps it with the closed segment, where it is
-    /// asked from the next [`Self::refresh`] on.
-    pub(crate) fn close_segment(&mut self) -> Entries {
-        std::mem::take(&mut self.active)
+    /// Ends the active segment's part, all of which is on the disk, and hands it over; whoever gets it keeps it with the
+    /// closed segment, where it is asked from the next [`Self::refresh`] on. The next segment begins at `next`.
+    pub(crate) fn close_segment(&mut self, next: Offset) -> Entries {
+        for (_, id) in self.on_their_way.drain() {
+            self.active.use_id(id.print, id.known.offset);
+        }
+        let next = self.active.next(next);
+        std::mem::replace(&mut self.active, next)
     }
+}
+
+/// Returns what was read; `None` where it is damaged. What a damaged file knew is lost with it, is reported where it was
+/// found, and keeps nobody from sending: an event whose first copy is damaged is stored anew.
+fn unless_damaged<T>(read: Result<T, ReadError>) -> Result<Option<T>, ReadError> {
+    match read {
+        Ok(read) => Ok(Some(read)),
+        Err(ReadError::Damaged(_)) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Looks at everything there is: what may be seen is for the caller to say.
+fn look_at(pieces: &Pieces) -> Lookup {
+    Lookup::new(pieces.clone(), Offset::MAX, Arc::default())
 }

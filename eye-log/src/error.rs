@@ -90,6 +90,10 @@ pub enum AppendError {
         /// What a frame holds at most.
         limit: usize,
     },
+    /// The system refused to read what says whose a session is, or whether an id was there before. Nothing was stored;
+    /// others may be.
+    #[error("whose session it is, or whether it was here before, cannot be looked up: {0}")]
+    Undecided(String),
     /// The log is closing or closed.
     #[error("the log is closed")]
     Closed,

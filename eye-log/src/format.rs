@@ -11,6 +11,7 @@ pub mod seal;
 pub mod sealed_footer;
 pub mod sealed_header;
 pub mod segment_header;
+pub mod siphash;
 
 #[cfg(test)]
 mod golden;
@@ -40,6 +41,16 @@ pub fn checksum(seed: u32, bytes: &[u8]) -> u32 {
     let mut hasher = crc32fast::Hasher::new_with_initial(seed);
     hasher.update(bytes);
     hasher.finalize()
+}
+
+/// Returns the salt that the first bytes of a file say, whether they hold or not. They are at least as long as a header.
+pub(crate) fn salt_in(header: &[u8]) -> u32 {
+    u32_at(header, 48)
+}
+
+/// Returns the store that the first bytes of a file say, likewise.
+pub(crate) fn store_in(header: &[u8]) -> uuid::Uuid {
+    uuid::Uuid::from_bytes(bytes_at(header, 16))
 }
 
 /// Reads `N` bytes at `at`. Callers have counted the bytes; a miscount is a broken promise of ours.

@@ -10,6 +10,7 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use crate::appender::SPARE;
+use crate::error::ReadError;
 use crate::log::Shared;
 use crate::pieces::Pieces;
 use crate::priority::{IDLE_POLICY, lower_priority};
@@ -121,6 +122,9 @@ impl Backlog {
                 Ok(true) => drop(self.waiting.pop_front()),
                 Ok(false) => {}
                 Err(error) => {
+                    if let SealError::Read(ReadError::Damaged(damage)) = &error {
+                        shared.sealed.note(damage);
+                    }
                     tracing::warn!(segment = segment.name, %error, "cannot seal; it will be tried again");
                     return;
                 }

@@ -332,6 +332,7 @@ impl Recovered {
             .open_direct(&segment.name)
             .map_err(|error| Failed::Io("opening", segment.name.clone(), error))?;
         let mut walk = Walk::through(&segment, direct)?;
+        self.admission.begin_segment(base);
         loop {
             let position = walk.position;
             if next == Some(walk.next_offset) {
@@ -383,7 +384,7 @@ impl Recovered {
         self.bases.push(base);
         self.pieces.push(Piece::Raw(segment.clone()));
         if next.is_some() {
-            let entries = self.admission.close_segment();
+            let entries = self.admission.close_segment(tail.summary.end);
             segment.close(Closed {
                 summary: tail.summary,
                 entries,

@@ -2,18 +2,19 @@
 //!
 //! What must stay true: nothing of a file is believed before its checksum held; the file is never edited.
 
-use std::ops::Range;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+mod contents;
+mod table;
 
-use uuid::Uuid;
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+pub(crate) use contents::Contents;
 
 use crate::cache::Cache;
 use crate::error::{Damage, ReadError};
 use crate::format::block::{BLOCK_HEADER_BYTES, Block};
 use crate::format::file_name::SealedName;
-use crate::format::filter;
-use crate::format::keys::Keys;
 use crate::format::manifest::ManifestEntry;
 use crate::format::seal::Seal;
 use crate::format::sealed_footer::{
@@ -23,13 +24,8 @@ use crate::format::sealed_header::SealedHeader;
 use crate::format::segment_header::SEGMENT_HEADER_BYTES;
 use crate::offset::Offset;
 use crate::record::Reason;
-use crate::registry::ApplicationId;
 use crate::storage::{Storage, StorageFile, read_vec};
-
-/// Bytes of filters kept in memory over all files; files beyond it are asked by reading.
-const FILTERS_BYTES: u64 = 16 << 20;
-/// What a look-up in a table reads at once in the end.
-const WINDOW_BYTES: usize = 4096;
+use table::Table;
 
 /// What is said of a file that is not there.
 pub(crate) const MISSING: &str = "the file is missing";
@@ -76,28 +72,6 @@ pub(crate) struct SealedFile {
     shared: Arc<SealedShared>,
     sessions: Table,
     ids: Table,
-}
-
-/// A sorted table of the footer with its filter.
-#[derive(Debug)]
-struct Table {
-    part: Part,
-    filter_part: Part,
-    /// Whether table and filter were read whole once and found to hold.
-    checked: AtomicBool,
-    /// The filter, where it found room in memory.
-    filter: OnceLock<Vec<u8>>,
-}
-
-impl Table {
-    fn new(part: Part, filter_part: Part) -> Self {
-        Self {
-            part,
-            filter_part,
-            checked: AtomicBool::new(false),
-            filter: OnceLock::new(),
-        }
-    }
 }
 
 impl SealedFile {
@@ -324,9 +298,15 @@ impl SealedFile {
         self.entries(Part::Sessions, SessionEntry::decode_all)
     }
 
-    /// Returns the table of client-made ids.
-    pub(crate) fn id_entries(&self) -> Result<Vec<IdEntry>, ReadError> {
-        self.entries(Part::Ids, IdEntry::decode_all)
+    /// Hands the table of client-made ids to `see`, entry by entry: decoded whole it would be there twice.
+    pub(crate) fn with_ids<T>(
+        &self,
+        see: impl FnOnce(&mut dyn Iterator<Item = IdEntry>) -> T,
+    ) -> Result<T, ReadError> {
+        let bytes = self.part(Part::Ids)?;
+        Ok(see(&mut bytes
+            .chunks_exact(IdEntry::BYTES)
+            .map(IdEntry::decode)))
     }
 
     /// Reads the filters whole and checks them.
@@ -349,111 +329,5 @@ impl SealedFile {
     /// Returns what was counted by hour and application.
     pub(crate) fn ledger(&self) -> Result<Vec<LedgerEntry>, ReadError> {
         self.entries(Part::Ledger, LedgerEntry::decode_all)
-    }
-
-    /// Returns who owns a session that was first seen in this file.
-    pub(crate) fn owner(
-        &self,
-        keys: &Keys,
-        session: Uuid,
-    ) -> Result<Option<ApplicationId>, ReadError> {
-        let key = keys.session(session);
-        if !self.may_hold(&self.sessions, filter::session_hash(&key))? {
-            return Ok(None);
-        }
-        let found = self.find(Part::Sessions, SessionEntry::BYTES, |bytes| {
-            SessionEntry::decode(bytes).key.cmp(&key)
-        })?;
-        Ok(found
-            .first()
-            .map(|bytes| SessionEntry::decode(bytes).application))
-    }
-
-    /// Returns the offsets at which an application may have used an id in this file; each is to be verified by reading.
-    pub(crate) fn id_candidates(
-        &self,
-        keys: &Keys,
-        application: ApplicationId,
-        id: Uuid,
-    ) -> Result<Vec<Offset>, ReadError> {
-        let print = keys.id_print(application, id);
-        if !self.may_hold(&self.ids, filter::id_hash(print))? {
-            return Ok(Vec::new());
-        }
-        let found = self.find(Part::Ids, IdEntry::BYTES, |bytes| {
-            IdEntry::decode(bytes).print().cmp(&print)
-        })?;
-        Ok(found
-            .iter()
-            .map(|bytes| self.header.base + IdEntry::decode(bytes).relative())
-            .collect())
-    }
-
-    fn may_hold(&self, table: &Table, hash: u64) -> Result<bool, ReadError> {
-        let (position, length) = self.trailer.place(table.filter_part);
-        if length == 0 {
-            return Ok(false);
-        }
-        if !table.checked.load(Ordering::Relaxed) {
-            // Both once, whole: a bit that flipped in a filter or a table would give a session to a second owner.
-            self.part(table.part)?;
-            let filter = self.part(table.filter_part)?;
-            let bytes = length as u64;
-            let before = self.shared.filter_bytes.fetch_add(bytes, Ordering::Relaxed);
-            if before + bytes <= FILTERS_BYTES {
-                let _ = table.filter.set(filter);
-            } else {
-                self.shared.filter_bytes.fetch_sub(bytes, Ordering::Relaxed);
-            }
-            table.checked.store(true, Ordering::Relaxed);
-        }
-        let range = filter::block_range(hash, length);
-        if let Some(filter) = table.filter.get() {
-            return Ok(filter::may_hold(&filter[range], hash));
-        }
-        let bytes = self.read(position + range.start as u64, range.len())?;
-        Ok(filter::may_hold(&bytes, hash))
-    }
-
-    /// Returns the entries of a sorted table that compare as equal.
-    fn find(
-        &self,
-        part: Part,
-        size: usize,
-        compare: impl Fn(&[u8]) -> std::cmp::Ordering,
-    ) -> Result<Vec<Vec<u8>>, ReadError> {
-        let (position, length) = self.trailer.place(part);
-        // Whole entries are read one by one until what is left fits into one read.
-        let (mut low, mut high) = (0, length / size);
-        while (high - low) * size > WINDOW_BYTES {
-            let middle = low + (high - low) / 2;
-            let entry = self.read(position + (middle * size) as u64, size)?;
-            // Equal ones may stand in front: narrow to the first, and leave a window's room behind.
-            if compare(&entry).is_lt() {
-                low = middle + 1;
-            } else {
-                high = middle + 1;
-            }
-        }
-        let room = WINDOW_BYTES / size;
-        let high = (low + 2 * room).min(length / size).max(high);
-        let window = self.read(position + (low * size) as u64, (high - low) * size)?;
-        Ok(window
-            .chunks_exact(size)
-            .filter(|entry| compare(entry).is_eq())
-            .map(<[u8]>::to_vec)
-            .collect())
-    }
-}
-
-impl Drop for SealedFile {
-    fn drop(&mut self) {
-        for table in [&self.sessions, &self.ids] {
-            if let Some(filter) = table.filter.get() {
-                self.shared
-                    .filter_bytes
-                    .fetch_sub(filter.len() as u64, Ordering::Relaxed);
-            }
-        }
     }
 }

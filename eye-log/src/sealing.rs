@@ -186,9 +186,16 @@ impl<'s> SealedWriter<'s> {
         self.summary.blocks_end = self.position;
         self.footer.sessions.sort_unstable();
         self.footer.ids.sort_unstable();
-        self.footer.ledger = self.ledger.into_values().collect();
-        let bytes = self.footer.encode(&self.summary, self.header.salt);
-        self.file.write_at(&bytes, self.position)?;
+        self.footer.ledger = std::mem::take(&mut self.ledger).into_values().collect();
+        let (footer, summary) = (std::mem::take(&mut self.footer), self.summary);
+        footer.write(&summary, self.header.salt, &mut |piece| {
+            self.pending.extend_from_slice(piece);
+            if self.pending.len() >= WRITE_BYTES {
+                self.write_pending()?;
+            }
+            Ok(())
+        })?;
+        self.write_pending()?;
         self.file.sync()?;
         let name = SealedName {
             base: self.header.base,
@@ -270,6 +277,7 @@ fn write(
         generation: 0,
     };
     let mut frames = FrameSealer::begin(shared, name)?;
+    frames.writer.footer.ids.reserve_exact(closed.entries.ids());
     let mut walk = Walk::new(segment)?;
     while walk.next_offset < summary.end {
         if stops() {
@@ -285,20 +293,12 @@ fn write(
             Step::Broken(what) => return Err(damaged(segment, position, summary.end, &what)),
         }
     }
-    let keys = Keys::of(shared.store);
     frames.writer.footer.sessions = closed
         .entries
         .first_seen()
         .map(|(session, application)| SessionEntry {
-            key: keys.session(session),
+            key: frames.keys.session(session),
             application,
-        })
-        .collect();
-    frames.writer.footer.ids = closed
-        .entries
-        .ids()
-        .map(|(application, id, offset)| {
-            IdEntry::new(keys.id_print(application, id), offset - summary.base)
         })
         .collect();
     frames.finish(shared).map(Some)
@@ -308,6 +308,7 @@ fn write(
 pub(crate) struct FrameSealer<'s> {
     pub(crate) writer: SealedWriter<'s>,
     builder: BlockBuilder,
+    keys: Keys,
 }
 
 impl<'s> FrameSealer<'s> {
@@ -316,10 +317,11 @@ impl<'s> FrameSealer<'s> {
         Ok(Self {
             writer: SealedWriter::begin(shared, name)?,
             builder: BlockBuilder::new(name.base)?,
+            keys: Keys::of(shared.store),
         })
     }
 
-    /// Adds a frame whose checksums held.
+    /// Adds a frame whose header and table held. A record that does not hold becomes one that is lost.
     pub(crate) fn frame(&mut self, header: &FrameHeader, body: &[u8], salt: u32) -> io::Result<()> {
         let Some(table) = Table::of(header, body, salt).filter(|_| header.count > 0) else {
             return Ok(());
@@ -337,12 +339,26 @@ impl<'s> FrameSealer<'s> {
             appended_at: header.appended_at,
         });
         let mut counted = false;
-        for (offset, range) in (header.first_offset..).zip(table.ranges()) {
+        let mut lost = 0;
+        let mut application = None;
+        for (index, (offset, range)) in (header.first_offset..).zip(table.ranges()).enumerate() {
             let record = &body[range];
-            self.builder.push(record);
-            match payload::event_head(record) {
+            let holds = table.holds(index, record);
+            if holds {
+                self.builder.push(record);
+            } else {
+                self.builder.push_gone(Reason::Lost);
+                lost += 1;
+            }
+            match payload::event_head(record).filter(|_| holds) {
                 Some(event) => {
                     writer.count_event(event.timestamp);
+                    if let Some(id) = event.client_made_id {
+                        let print = self.keys.id_print(event.application, id);
+                        let entry = IdEntry::new(print, offset - writer.summary.base);
+                        writer.footer.ids.push(entry);
+                    }
+                    application = Some(event.application);
                     let entry = writer.ledger(header.appended_at, event.application);
                     entry.stored += 1;
                     entry.bytes += record.len() as u64;
@@ -352,12 +368,19 @@ impl<'s> FrameSealer<'s> {
                         entry.rejected += u64::from(header.rejected);
                     }
                 }
-                None => writer.footer.controls.push(offset),
+                None if holds => writer.footer.controls.push(offset),
+                None => {}
             }
             if self.builder.is_full() {
                 let goes_on = offset + 1 < header.end_offset();
                 writer.push_encoded(&self.builder.finish(writer.header.salt, goes_on)?, None)?;
             }
+        }
+        // What was lost beside events of an application was its event: a frame is one request.
+        if let Some(application) = application.filter(|_| lost > 0) {
+            let entry = writer.ledger(header.appended_at, application);
+            entry.stored += lost;
+            entry.lost += lost;
         }
         Ok(())
     }
@@ -378,7 +401,7 @@ impl<'s> FrameSealer<'s> {
         Ok(())
     }
 
-    /// Makes the seal, and ends the file. The tables of sessions and ids were filled in.
+    /// Makes the seal, and ends the file. The table of sessions was filled in.
     pub(crate) fn finish(mut self, shared: &Shared) -> Result<SealedFile, SealError> {
         self.end_block()?;
         let root = Seal::root_of(self.writer.footer.blocks.iter().map(|block| &block.hash));

@@ -45,6 +45,8 @@ pub struct VerifyReport {
     pub end: Offset,
     /// How many seals the chain has.
     pub seals: usize,
+    /// How many of them stand in for seals that were lost to damage: they attest nothing.
+    pub seals_lost: usize,
     /// The hash of the last seal, in hexadecimal: to be noted outside, so that a chain made anew is noticed.
     pub head: Option<String>,
     /// Bytes at the end that belong to a write that was never acknowledged, or is going on.

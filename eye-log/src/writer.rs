@@ -11,7 +11,7 @@ use std::time::Duration;
 use crate::admission::{Added, Admission, Batch, Exception, Receipt};
 use crate::appender::Appender;
 use crate::config::LogConfig;
-use crate::error::{AppendError, ChangeError, ReadError};
+use crate::error::{AppendError, ChangeError};
 use crate::format::payload;
 use crate::ids::server_made_id;
 use crate::keeper::{self, Chore};
@@ -168,7 +168,7 @@ impl Writer {
             return Err(AppendError::Poisoned(message));
         }
         let (segment, summary) = self.appender.roll()?;
-        let entries = self.admission.close_segment();
+        let entries = self.admission.close_segment(summary.end);
         segment.close(Closed { summary, entries });
         self.shared
             .files
@@ -181,8 +181,7 @@ impl Writer {
     }
 
     fn refresh_admission(&mut self) {
-        let erased = self.shared.erased();
-        if let Some(before) = self.admission.refresh(&self.shared.files, erased) {
+        if let Some(before) = self.admission.refresh(&self.shared) {
             let _ = self.chores.send(Chore::LetGo(before));
         }
     }
@@ -226,8 +225,9 @@ impl Writer {
                 Ok(None) => stored += 1,
                 Ok(Some(exception)) => exceptions.push((index, exception)),
                 Err(error) => {
+                    // A guess could give a session to a second owner.
                     self.admission.take_back(added);
-                    return Err(self.cannot_judge(&error));
+                    return Err(AppendError::Undecided(error.to_string()));
                 }
             }
         }
@@ -265,13 +265,6 @@ impl Writer {
             received_at,
             exceptions,
         })
-    }
-
-    /// Without the footers nobody can say whose session it is, and a guess could give it to a second owner.
-    fn cannot_judge(&self, error: &ReadError) -> AppendError {
-        let message = format!("whose session it is cannot be looked up: {error}");
-        self.shared.poison(&message);
-        AppendError::Poisoned(message)
     }
 
     fn change(&mut self, change: &Change, by: Actor) -> Result<Changed, ChangeError> {

@@ -388,6 +388,12 @@ impl From<AppendError> for Problem {
             )
             .detail("Send it in smaller parts.")
             .limit(limit),
+            AppendError::Undecided(cause) => {
+                tracing::error!(%cause, "a request was not stored");
+                Self::new(Code::Recovering, "The disk did not let the service read what it had to know first.")
+                    .detail("Nothing of this request was stored. The operator finds the cause in the service's own log.")
+                    .retry_after(RETRY_LATER)
+            }
             AppendError::Closed => {
                 Self::new(Code::Overloaded, "The service is stopping.").retry_after(RETRY_SOON)
             }

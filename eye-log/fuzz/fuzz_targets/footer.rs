@@ -4,7 +4,7 @@
 use eye_log::format::checksum;
 use eye_log::format::seal::Seal;
 use eye_log::format::sealed_footer::{
-    BlockEntry, ChangeEntry, IdEntry, LedgerEntry, PARTS, SessionEntry, TRAILER_BYTES, Trailer,
+    BlockEntry, ChangeEntry, LedgerEntry, PARTS, SessionEntry, TRAILER_BYTES, Trailer,
     decode_controls,
 };
 use eye_log::format::sealed_header::SealedHeader;
@@ -20,7 +20,7 @@ fuzz_target!(|input: &[u8]| {
     }
     let (trailer, parts) = input.split_at(TRAILER_BYTES);
     let mut trailer = trailer.to_vec();
-    trailer[0..8].copy_from_slice(b"EYEFOOT2");
+    trailer[0..8].copy_from_slice(b"EYESEAL2");
     let sum = checksum(SALT, &trailer[..TRAILER_BYTES - 4]);
     trailer[TRAILER_BYTES - 4..].copy_from_slice(&sum.to_le_bytes());
     let Ok(trailer) = Trailer::decode(&trailer, SALT) else {
@@ -34,7 +34,6 @@ fuzz_target!(|input: &[u8]| {
     let _ = BlockEntry::decode_all(parts, &trailer.summary);
     let _ = decode_controls(parts);
     let _ = SessionEntry::decode_all(parts);
-    let _ = IdEntry::decode_all(parts);
     let _ = ChangeEntry::decode_all(parts);
     let _ = LedgerEntry::decode_all(parts);
     let _ = Seal::decode_all(parts);

@@ -4,12 +4,15 @@ use std::sync::Arc;
 
 use crate::error::ReadError;
 use crate::format::SEGMENT_RECORDS_MAX;
+use crate::format::sealed_footer::Part;
 use crate::ranges::OffsetRanges;
 use crate::retention::Cutoffs;
 use crate::sealed::SealedFile;
 
 /// Files merge up to this length.
 const MERGED_MAX_BYTES: u64 = 1 << 30;
+/// … and as long as their tables, which are in memory while they merge, have no more than this together. Bytes.
+const MERGED_TABLES_MAX_BYTES: usize = 8 << 20;
 /// Few files merge only where none of them makes up more than half of the whole: else it would be copied again and
 /// again for every small one that joins it.
 const FEW: usize = 4;
@@ -32,6 +35,14 @@ impl Unit {
             .iter()
             .map(|file| file.header.end - file.header.base)
             .sum()
+    }
+
+    fn table_bytes(&self) -> usize {
+        let tables = |file: &Arc<SealedFile>| {
+            let of = |part: Part| file.trailer.count(part) * part.entry_bytes();
+            of(Part::Blocks) + of(Part::Sessions) + of(Part::Ids)
+        };
+        self.files.iter().map(tables).sum()
     }
 
     fn is_worth_it(&self) -> bool {
@@ -68,7 +79,8 @@ pub(super) fn units(
                     .last()
                     .is_some_and(|last| last.header.end == file.header.base)
                     && unit.bytes() + one.bytes() <= MERGED_MAX_BYTES
-                    && unit.records() + one.records() <= SEGMENT_RECORDS_MAX =>
+                    && unit.records() + one.records() <= SEGMENT_RECORDS_MAX
+                    && unit.table_bytes() + one.table_bytes() <= MERGED_TABLES_MAX_BYTES =>
             {
                 unit.files.push(file.clone());
                 unit.loses |= loses;

@@ -9,7 +9,7 @@ use crate::format::block::{BLOCK_HEADER_BYTES, Block, BlockBuilder, BlockHeader}
 use crate::format::file_name::SealedName;
 use crate::format::payload;
 use crate::format::seal::{Hash, Seal};
-use crate::format::sealed_footer::{BlockEntry, ChangeEntry, IdEntry};
+use crate::format::sealed_footer::{BlockEntry, ChangeEntry, IdEntry, Part};
 use crate::log::Shared;
 use crate::offset::Offset;
 use crate::ranges::OffsetRanges;
@@ -102,7 +102,7 @@ pub(super) fn rewrite<'s>(
         generation: generations.max().unwrap_or(0) + 1,
     };
     let mut rewritten = Rewritten {
-        writer: SealedWriter::begin(shared, name)?,
+        writer: begun(shared, unit, name)?,
         changed: BTreeMap::new(),
         expired: 0,
         erased: 0,
@@ -140,6 +140,20 @@ pub(super) fn rewrite<'s>(
         .sessions
         .dedup_by_key(|entry| entry.key);
     Ok(Some(rewritten))
+}
+
+/// Begins the new file, with room for the tables of the old ones.
+fn begun<'s>(
+    shared: &'s Shared,
+    unit: &Unit,
+    name: SealedName,
+) -> std::io::Result<SealedWriter<'s>> {
+    let mut writer = SealedWriter::begin(shared, name)?;
+    let count = |part| unit.files.iter().map(|file| file.trailer.count(part)).sum();
+    writer.footer.ids.reserve_exact(count(Part::Ids));
+    writer.footer.sessions.reserve_exact(count(Part::Sessions));
+    writer.footer.blocks.reserve_exact(count(Part::Blocks));
+    Ok(writer)
 }
 
 impl Rewritten<'_> {
@@ -386,12 +400,12 @@ impl Rewritten<'_> {
         loses: bool,
     ) -> Result<(), SealError> {
         let shift = file.header.base - self.writer.header.base;
-        let ids = file.id_entries()?;
-        let kept = ids
-            .iter()
-            .filter(|entry| !gone.contains(file.header.base + entry.relative()))
-            .map(|entry| IdEntry::new(entry.print(), entry.relative() + shift));
-        self.writer.footer.ids.extend(kept);
+        file.with_ids(|table| {
+            let kept = table
+                .filter(|entry| !gone.contains(file.header.base + entry.relative()))
+                .map(|entry| IdEntry::new(entry.print(), entry.relative() + shift));
+            self.writer.footer.ids.extend(kept);
+        })?;
         self.writer.footer.sessions.extend(file.session_entries()?);
         self.writer.footer.controls.extend(file.controls()?);
         self.writer.footer.seals.extend(file.seals()?);

@@ -3,6 +3,7 @@
 //! What must stay true: no length is believed before the checksum that covers it held, and no more memory is taken
 //! than the format allows, whatever the bytes say.
 
+use std::cell::RefCell;
 use std::ops::Range;
 
 use super::seal::Hash;
@@ -283,6 +284,14 @@ impl BlockHeader {
     }
 }
 
+/// The memory of a decoded block, to be used again for the next one.
+#[derive(Debug, Default)]
+pub struct Room {
+    raw: Vec<u8>,
+    ends: Vec<u32>,
+    frames: Vec<(usize, FramePart)>,
+}
+
 /// A block, decompressed and checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Block {
@@ -299,19 +308,33 @@ pub struct Block {
 impl Block {
     /// Decodes the bytes of a block, header included, and puts back what was left out of its records.
     pub fn decode(bytes: &[u8], salt: u32) -> Result<Self, String> {
-        let mut block = Self::decode_raw(bytes, salt)?.0;
+        let mut block = Self::decode_raw(bytes, salt, Room::default())?;
         block.restore();
         Ok(block)
     }
 
     /// Decodes the bytes of a block as they are, records without what was left out; also returns its hash.
     pub fn decode_hashed(bytes: &[u8], salt: u32) -> Result<(Self, Hash), String> {
-        let (block, header) = Self::decode_raw(bytes, salt)?;
-        let hash = hash_of(header.first, &block.raw);
+        Self::decode_hashed_into(bytes, salt, Room::default())
+    }
+
+    /// Does what [`Self::decode_hashed`] does, in the room of another block.
+    pub fn decode_hashed_into(bytes: &[u8], salt: u32, room: Room) -> Result<(Self, Hash), String> {
+        let block = Self::decode_raw(bytes, salt, room)?;
+        let hash = hash_of(block.first, &block.raw);
         Ok((block, hash))
     }
 
-    fn decode_raw(bytes: &[u8], salt: u32) -> Result<(Self, BlockHeader), String> {
+    /// Hands over its room.
+    pub fn into_room(self) -> Room {
+        Room {
+            raw: self.raw,
+            ends: self.ends,
+            frames: self.frames,
+        }
+    }
+
+    fn decode_raw(bytes: &[u8], salt: u32, room: Room) -> Result<Self, String> {
         let header = BlockHeader::decode(bytes, salt)?;
         let stored = bytes
             .get(BLOCK_HEADER_BYTES..header.bytes())
@@ -320,12 +343,20 @@ impl Block {
             return Err("the block's content does not match its checksum".to_owned());
         }
         let raw_bytes = header.raw_bytes as usize;
-        let raw = match header.codec {
-            CODEC_PLAIN => stored.to_vec(),
-            CODEC_ZSTD => zstd::bulk::decompress(stored, raw_bytes)
+        let Room {
+            mut raw,
+            mut ends,
+            frames: mut parts,
+        } = room;
+        raw.clear();
+        ends.clear();
+        parts.clear();
+        match header.codec {
+            CODEC_PLAIN => raw.extend_from_slice(stored),
+            CODEC_ZSTD => decompress(stored, raw_bytes, &mut raw)
                 .map_err(|error| format!("the block does not decompress: {error}"))?,
             other => return Err(format!("a block of unknown codec {other}")),
-        };
+        }
         if raw.len() != raw_bytes {
             return Err("the block decompresses to another length".to_owned());
         }
@@ -335,7 +366,7 @@ impl Block {
             return Err("the block's tables do not fit into it".to_owned());
         }
         let mut place = 0usize;
-        let mut parts = Vec::with_capacity(frames);
+        parts.reserve(frames);
         for entry in raw[..frames * FRAME_ENTRY_BYTES].chunks_exact(FRAME_ENTRY_BYTES) {
             let part = FramePart {
                 count: u32_at(entry, 0),
@@ -354,7 +385,7 @@ impl Block {
             return Err("the block's frames do not add up to its records".to_owned());
         }
         let mut end = records_at as u64;
-        let mut ends = Vec::with_capacity(count);
+        ends.reserve(count);
         for length in raw[frames * FRAME_ENTRY_BYTES..records_at].chunks_exact(4) {
             end += u64::from(u32_at(length, 0));
             ends.push(u32::try_from(end).unwrap_or(u32::MAX));
@@ -363,14 +394,13 @@ impl Block {
             return Err("the block's records do not add up to its length".to_owned());
         }
         let records_at = u32::try_from(records_at).unwrap_or(u32::MAX);
-        let block = Self {
+        Ok(Self {
             first: header.first,
             frames: parts,
             raw,
             ends,
             records_at,
-        };
-        Ok((block, header))
+        })
     }
 
     /// Puts back into each event record what the block says elsewhere: its arrival, and an id that the server made.
@@ -431,6 +461,22 @@ impl Block {
             + self.frames.len() * size_of::<(usize, FramePart)>()
             + size_of::<Self>()
     }
+}
+
+/// Decompresses to at most so many bytes, with what the thread keeps for it: making that anew takes as long as a small
+/// block.
+fn decompress(stored: &[u8], raw_bytes: usize, raw: &mut Vec<u8>) -> std::io::Result<()> {
+    thread_local! {
+        static KEPT: RefCell<Option<zstd::bulk::Decompressor<'static>>> = const { RefCell::new(None) };
+    }
+    KEPT.with_borrow_mut(|kept| {
+        let decompressor = match kept {
+            Some(decompressor) => decompressor,
+            None => kept.insert(zstd::bulk::Decompressor::new()?),
+        };
+        raw.reserve_exact(raw_bytes);
+        decompressor.decompress_to_buffer(stored, raw).map(drop)
+    })
 }
 
 fn range_of(ends: &[u32], records_at: u32, place: usize) -> Range<usize> {

@@ -2,6 +2,7 @@
 
 use uuid::Uuid;
 
+use super::siphash::siphash;
 use crate::registry::ApplicationId;
 
 const SESSIONS_CONTEXT: &str = "the-eye 2026 session owners";
@@ -14,15 +15,16 @@ pub const PRINT_BITS: u32 = 42;
 #[derive(Debug, Clone)]
 pub struct Keys {
     sessions: [u8; 32],
-    ids: [u8; 32],
+    ids: [u64; 2],
 }
 
 impl Keys {
     /// Returns the keys of a store.
     pub fn of(store: Uuid) -> Self {
+        let ids = blake3::derive_key(IDS_CONTEXT, store.as_bytes());
         Self {
             sessions: blake3::derive_key(SESSIONS_CONTEXT, store.as_bytes()),
-            ids: blake3::derive_key(IDS_CONTEXT, store.as_bytes()),
+            ids: [super::u64_at(&ids, 0), super::u64_at(&ids, 8)],
         }
     }
 
@@ -42,13 +44,13 @@ impl Keys {
         )
     }
 
-    /// Returns what stands for an application's id: 42 bits.
+    /// Returns what stands for an application's id: 42 bits. It is asked for with every event that has an id, and need not
+    /// be exact, as a session's must: an event that looks the same is read and compared.
     pub fn id_print(&self, application: ApplicationId, id: Uuid) -> u64 {
         let mut bytes = [0; 20];
         bytes[..4].copy_from_slice(&application.0.to_le_bytes());
         bytes[4..].copy_from_slice(id.as_bytes());
-        let hash = blake3::keyed_hash(&self.ids, &bytes);
-        super::u64_at(hash.as_bytes(), 0) >> (u64::BITS - PRINT_BITS)
+        siphash(self.ids, &bytes) >> (u64::BITS - PRINT_BITS)
     }
 }
 

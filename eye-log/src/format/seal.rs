@@ -38,6 +38,11 @@ impl Seal {
         *hasher.finalize().as_bytes()
     }
 
+    /// Says whether the seal stands in for one that was lost to damage: its root is zeros, and it attests nothing.
+    pub fn is_lost(&self) -> bool {
+        self.root == [0; 32]
+    }
+
     /// Returns the root over the hashes of blocks, in order.
     pub fn root_of<'h>(blocks: impl Iterator<Item = &'h Hash>) -> Hash {
         let mut hasher = blake3::Hasher::new();

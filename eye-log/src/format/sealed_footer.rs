@@ -1,8 +1,9 @@
 //! The footer of a sealed file: what finds its records, who owns what was first seen in it, and its seals.
 
 use std::fmt;
+use std::io;
 
-use super::filter::FILTER_BLOCK_BYTES;
+use super::filter::{self, FILTER_BLOCK_BYTES};
 use super::keys::PRINT_BITS;
 use super::seal::{Hash, Seal};
 use super::segment_header::SEGMENT_HEADER_BYTES;
@@ -198,6 +199,18 @@ impl SessionEntry {
         }
     }
 
+    fn push(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.key);
+        out.extend_from_slice(&self.application.0.to_le_bytes());
+    }
+
+    /// Returns the table's bytes.
+    pub fn encode_all(table: &[Self]) -> Vec<u8> {
+        let mut out = Vec::with_capacity(table.len() * Self::BYTES);
+        table.iter().for_each(|entry| entry.push(&mut out));
+        out
+    }
+
     /// Reads the table.
     pub fn decode_all(bytes: &[u8]) -> Result<Vec<Self>, String> {
         Ok(bytes.chunks_exact(Self::BYTES).map(Self::decode).collect())
@@ -236,9 +249,24 @@ impl IdEntry {
         self.0 & ((1 << RELATIVE_BITS) - 1)
     }
 
-    /// Reads the table.
-    pub fn decode_all(bytes: &[u8]) -> Result<Vec<Self>, String> {
-        Ok(bytes.chunks_exact(Self::BYTES).map(Self::decode).collect())
+    /// Returns the whole entry with its bits mixed, for sums in which no difference hides.
+    pub fn mixed(self) -> u64 {
+        filter::id_hash(self.0)
+    }
+
+    #[expect(
+        clippy::trivially_copy_pass_by_ref,
+        reason = "called through a list of entries, as its like is"
+    )]
+    fn push(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.0.to_le_bytes());
+    }
+
+    /// Returns the table's bytes.
+    pub fn encode_all(table: &[Self]) -> Vec<u8> {
+        let mut out = Vec::with_capacity(table.len() * Self::BYTES);
+        table.iter().for_each(|entry| entry.push(&mut out));
+        out
     }
 }
 
@@ -382,49 +410,15 @@ pub struct Footer {
 }
 
 impl Footer {
-    /// Returns the footer's bytes, trailer included, for a file whose blocks end at `summary.blocks_end`.
-    pub fn encode(&self, summary: &Summary, salt: u32) -> Vec<u8> {
-        use super::filter;
-        let parts: [Vec<u8>; PARTS.len()] = [
-            self.blocks.iter().flat_map(BlockEntry::encode).collect(),
-            self.controls
-                .iter()
-                .flat_map(|offset| offset.to_le_bytes())
-                .collect(),
-            self.sessions
-                .iter()
-                .flat_map(|entry| {
-                    entry
-                        .key
-                        .into_iter()
-                        .chain(entry.application.0.to_le_bytes())
-                })
-                .collect(),
-            self.ids
-                .iter()
-                .flat_map(|entry| entry.0.to_le_bytes())
-                .collect(),
-            filter::build(
-                self.sessions
-                    .iter()
-                    .map(|entry| filter::session_hash(&entry.key)),
-            ),
-            filter::build(self.ids.iter().map(|entry| filter::id_hash(entry.print()))),
-            self.seals.iter().flat_map(Seal::encode).collect(),
-            self.changes
-                .iter()
-                .flat_map(|change| {
-                    let whole = change.first.to_le_bytes().into_iter().chain(change.hash);
-                    whole.chain(change.why.to_le_bytes())
-                })
-                .collect(),
-            self.ledger.iter().flat_map(LedgerEntry::encode).collect(),
-        ];
-        let mut out = parts.concat();
-        out.resize(aligned(out.len()), 0);
-        let start = out.len();
-        out.resize(start + TRAILER_BYTES, 0);
-        let trailer = &mut out[start..];
+    /// Hands the footer's bytes, trailer included, to `out`, piece by piece, for a file whose blocks end at
+    /// `summary.blocks_end`.
+    pub fn write(
+        &self,
+        summary: &Summary,
+        salt: u32,
+        out: &mut dyn FnMut(&[u8]) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let mut trailer = [0; TRAILER_BYTES];
         trailer[0..8].copy_from_slice(MAGIC);
         let figures = [
             summary.base,
@@ -439,17 +433,84 @@ impl Footer {
         for (place, figure) in figures.iter().enumerate() {
             trailer[8 + place * 8..16 + place * 8].copy_from_slice(&figure.to_le_bytes());
         }
-        for (place, (part, bytes)) in PARTS.iter().zip(&parts).enumerate() {
-            let count = u32::try_from(bytes.len() / part.entry_bytes())
+        let mut length = 0;
+        for (place, part) in PARTS.into_iter().enumerate() {
+            let mut sum = crc32fast::Hasher::new_with_initial(salt);
+            let mut bytes = 0;
+            self.write_part(part, &mut |piece| {
+                sum.update(piece);
+                bytes += piece.len();
+                out(piece)
+            })?;
+            let count = u32::try_from(bytes / part.entry_bytes())
                 .expect("a file holds fewer than 2^32 entries");
             trailer[72 + place * 4..76 + place * 4].copy_from_slice(&count.to_le_bytes());
             trailer[108 + place * 4..112 + place * 4]
-                .copy_from_slice(&checksum(salt, bytes).to_le_bytes());
+                .copy_from_slice(&sum.finalize().to_le_bytes());
+            length += bytes;
         }
+        out(&[0; 8][..aligned(length) - length])?;
         let sum = checksum(salt, &trailer[..CHECKSUM_AT]);
         trailer[CHECKSUM_AT..].copy_from_slice(&sum.to_le_bytes());
-        out
+        out(&trailer)
     }
+
+    fn write_part(
+        &self,
+        part: Part,
+        out: &mut dyn FnMut(&[u8]) -> io::Result<()>,
+    ) -> io::Result<()> {
+        match part {
+            Part::Blocks => in_pieces(&self.blocks, out, |entry, piece| {
+                piece.extend_from_slice(&entry.encode());
+            }),
+            Part::Controls => in_pieces(&self.controls, out, |offset, piece| {
+                piece.extend_from_slice(&offset.to_le_bytes());
+            }),
+            Part::Sessions => in_pieces(&self.sessions, out, SessionEntry::push),
+            Part::Ids => in_pieces(&self.ids, out, IdEntry::push),
+            Part::SessionFilter => {
+                let hashes = self.sessions.iter();
+                out(&filter::build(
+                    hashes.map(|entry| filter::session_hash(&entry.key)),
+                ))
+            }
+            Part::IdFilter => {
+                let hashes = self.ids.iter();
+                out(&filter::build(
+                    hashes.map(|entry| filter::id_hash(entry.print())),
+                ))
+            }
+            Part::Seals => in_pieces(&self.seals, out, |seal, piece| {
+                piece.extend_from_slice(&seal.encode());
+            }),
+            Part::Changes => in_pieces(&self.changes, out, |change, piece| {
+                piece.extend_from_slice(&change.first.to_le_bytes());
+                piece.extend_from_slice(&change.hash);
+                piece.extend_from_slice(&change.why.to_le_bytes());
+            }),
+            Part::Ledger => in_pieces(&self.ledger, out, |entry, piece| {
+                piece.extend_from_slice(&entry.encode());
+            }),
+        }
+    }
+}
+
+/// Encodes so many entries at a time: a long table is not there twice.
+const PIECE_ENTRIES: usize = 4096;
+
+fn in_pieces<E>(
+    entries: &[E],
+    out: &mut dyn FnMut(&[u8]) -> io::Result<()>,
+    push: impl Fn(&E, &mut Vec<u8>),
+) -> io::Result<()> {
+    let mut piece = Vec::new();
+    for some in entries.chunks(PIECE_ENTRIES) {
+        piece.clear();
+        some.iter().for_each(|entry| push(entry, &mut piece));
+        out(&piece)?;
+    }
+    Ok(())
 }
 
 /// The trailer: figures, and where the parts lie.

@@ -1,6 +1,10 @@
 //! Stories of a log on a real folder.
 #![allow(clippy::unwrap_used)]
 
+mod compacting;
+mod damage;
+mod repairing;
+
 use std::sync::mpsc;
 
 use super::*;
@@ -702,171 +706,14 @@ fn a_missing_newest_segment_is_damage() {
     );
 }
 
-fn compact(log: &Log) -> crate::compaction::CompactReport {
-    log.compact(&crate::compaction::Compaction::default(), &mut |_, _| true)
-        .unwrap()
+fn verified(folder: &Path) -> verify::VerifyReport {
+    verify::verify(folder, None, &mut |_, _| ()).unwrap()
 }
 
 fn no_damage(folder: &Path) -> verify::VerifyReport {
-    let report = verify::verify(folder, None, &mut |_, _| ()).unwrap();
+    let report = verified(folder);
     assert_eq!(report.damage, []);
     report
-}
-
-#[test]
-fn small_files_merge_and_nothing_is_lost_or_renumbered() {
-    let folder = tempfile::tempdir().unwrap();
-    let bases = rolled(folder.path());
-    let before = no_damage(folder.path());
-    let (log, _) = Log::open(folder.path(), small()).unwrap();
-    let expected = data_of(&log, 400);
-    let report = compact(&log);
-    assert_eq!(report.rewritten.len(), 1);
-    assert_eq!(report.rewritten[0].from.len(), bases.len() - 1);
-    assert_eq!(log.reader().sealed_files().len(), 1);
-    assert_eq!(data_of(&log, 400), expected);
-    assert_eq!(log.reader().segment_bases(), bases);
-    assert_eq!(
-        send(&log, 2, 7, None, "{}").exceptions[0].1,
-        Exception::SessionConflict
-    );
-    drop(log);
-    let after = no_damage(folder.path());
-    assert_eq!((after.seals, after.head), (before.seals, before.head));
-    let (log, _) = Log::open(folder.path(), small()).unwrap();
-    assert_eq!(log.reader().segment_bases(), bases);
-    assert_eq!(data_of(&log, 400), expected);
-}
-
-#[test]
-fn what_was_erased_is_hidden_at_once_and_then_gone_and_the_chain_still_holds() {
-    let folder = tempfile::tempdir().unwrap();
-    rolled(folder.path());
-    let (log, _) = Log::open(folder.path(), small()).unwrap();
-    let secret = "{\"secret\":\"Zwiebelkuchen\"}";
-    let offset = send(&log, 1, 77, Some(5000), secret).first_offset.unwrap();
-    // Session 3 has every fiftieth of the 400 events, over several files.
-    let mut ranges: Vec<_> = (0..400u64)
-        .filter(|at| at % 50 == 3)
-        .map(|at| at..at + 1)
-        .collect();
-    ranges.push(offset..offset + 1);
-    let gone: Vec<u64> = ranges.iter().map(|range| range.start).collect();
-    let erasure = log
-        .erase(crate::erasures::EraseRequest {
-            id: Uuid::from_u128(1),
-            by: Actor::default(),
-            filter: log.erasure_filter("sessions 3 and 77"),
-            sessions: vec![Uuid::from_u128(3), Uuid::from_u128(77)],
-            ranges,
-        })
-        .unwrap();
-    assert_eq!(erasure.events, 9);
-    let check = |log: &Log| {
-        let events = log
-            .reader()
-            .read_many(&(0..=offset).collect::<Vec<_>>())
-            .unwrap();
-        for (at, event) in events.iter().enumerate() {
-            assert_eq!(event.is_none(), gone.contains(&(at as u64)), "{at}");
-        }
-    };
-    check(&log);
-    drop(log);
-    let (log, _) = Log::open(folder.path(), small()).unwrap();
-    check(&log);
-    let report = compact(&log);
-    assert_eq!((report.erased, report.expired), (9, 0));
-    assert_eq!(report.erasures[0].found, 0);
-    assert!(!report.erasures[0].segments.is_empty());
-    log.complete_erasure(
-        Uuid::from_u128(1),
-        Actor::default(),
-        "{\"found\":0}".to_owned(),
-    )
-    .unwrap();
-    assert!(log.reader().erased().is_empty());
-    check(&log);
-    // Its session still has its owner, and its id may be used again.
-    assert_eq!(
-        send(&log, 2, 77, None, "{}").exceptions[0].1,
-        Exception::SessionConflict
-    );
-    assert_eq!(send(&log, 1, 77, Some(5000), "{\"n\":2}").stored, 1);
-    drop(log);
-    no_damage(folder.path());
-    let (log, _) = Log::open(folder.path(), small()).unwrap();
-    check(&log);
-    assert!(log.erasures()[0].certificate.is_some());
-}
-
-#[test]
-fn what_expired_is_gone_and_shells_keep_owners_registry_and_the_chain() {
-    let folder = tempfile::tempdir().unwrap();
-    let (log, _) = Log::open(folder.path(), small()).unwrap();
-    for name in ["a", "b"] {
-        let name = name.to_owned();
-        change(&log, Change::RegisterApplication { name, token: None }).unwrap();
-    }
-    for number in 0..400u128 {
-        let data = format!("{{\"n\":{number},\"x\":\"{}\"}}", "y".repeat(300));
-        send(
-            &log,
-            u32::from(number % 40 == 0),
-            number,
-            Some(7000 + number),
-            &data,
-        );
-    }
-    let limits = crate::registry::Limits {
-        max_bytes: Some(0),
-        ..Default::default()
-    };
-    let name = "a".to_owned();
-    change(&log, Change::SetLimits { name, limits }).unwrap();
-    log.roll().unwrap();
-    let what = crate::compaction::Compaction {
-        seal_all: true,
-        confirmed: true,
-        ..Default::default()
-    };
-    let dry = crate::compaction::Compaction {
-        dry_run: true,
-        ..what.clone()
-    };
-    let would = log.compact(&dry, &mut |_, _| true).unwrap();
-    // The bytes limit works in whole hours: everything of "a" goes, nothing of "b" does.
-    let report = log.compact(&what, &mut |_, _| true).unwrap();
-    assert_eq!(report.expired, 390);
-    assert!(would.expired <= 390 && report.bytes_after < report.bytes_before / 2);
-    let left = data_of(&log, 410).len();
-    assert_eq!(left, 10);
-    assert_eq!(
-        send(&log, 1, 5, None, "{}").exceptions[0].1,
-        Exception::SessionConflict
-    );
-    drop(log);
-    no_damage(folder.path());
-    let (log, _) = Log::open(folder.path(), small()).unwrap();
-    assert_eq!(log.registry().applications().count(), 2);
-    assert_eq!(data_of(&log, 410).len(), 10);
-    // Expiring the rest drops whole seals.
-    let name = "b".to_owned();
-    change(&log, Change::SetLimits { name, limits }).unwrap();
-    log.compact(&what, &mut |_, _| true).unwrap();
-    assert_eq!(data_of(&log, 410).len(), 0);
-    drop(log);
-    no_damage(folder.path());
-    let (log, _) = Log::open(folder.path(), small()).unwrap();
-    assert_eq!(data_of(&log, 410).len(), 0);
-    let mut scan = log.reader().scan(0);
-    let mut seen = 0;
-    while scan
-        .read(|offset, _| assert_eq!(offset, seen_next(&mut seen)))
-        .unwrap()
-        > 0
-    {}
-    assert_eq!(seen, log.reader().durable_end());
 }
 
 /// What the manifest knows to have been on the disk is damage when it cannot be read, even with nothing behind it that
@@ -885,100 +732,4 @@ fn a_log_that_ends_below_what_the_manifest_knows_is_not_touched() {
     let refused = Log::open(folder.path(), small()).unwrap_err();
     assert!(matches!(refused, OpenError::Damaged { .. }), "{refused}");
     assert_eq!(std::fs::read(&path).unwrap(), bytes);
-}
-
-/// Repairs a folder, and looks whether the log is sound, holds everything but what is said to be lost, and goes on.
-fn repaired(folder: &Path, events: u64) -> Vec<(Offset, Offset)> {
-    let report = crate::repair::repair(folder, &mut |_| ()).unwrap();
-    no_damage(folder);
-    let (log, opened) = Log::open(folder, small()).unwrap();
-    assert_eq!(opened.damage, []);
-    let all: Vec<Offset> = (0..events).collect();
-    for (offset, event) in (0..).zip(log.reader().read_many(&all).unwrap()) {
-        let lost = report
-            .lost
-            .iter()
-            .any(|(first, end)| (*first..*end).contains(&offset));
-        assert_eq!(
-            event.is_none(),
-            lost,
-            "offset {offset}, lost {:?}",
-            report.lost
-        );
-    }
-    assert_eq!(send(&log, 1, 7, None, "{\"after\":1}").stored, 1);
-    drop(log);
-    no_damage(folder);
-    let again = crate::repair::repair(folder, &mut |_| ()).unwrap();
-    assert_eq!(
-        again,
-        crate::repair::RepairReport::default(),
-        "nothing is left to repair"
-    );
-    report.lost
-}
-
-#[test]
-fn repair_saves_what_lies_behind_a_damaged_frame() {
-    let folder = tempfile::tempdir().unwrap();
-    rolled(folder.path());
-    let stats = verify::stats(folder.path()).unwrap();
-    let active = stats.segments.last().unwrap();
-    assert!(active.end - active.base > 4 && !active.sealed);
-    flip(&folder.path().join(&active.file), 4096 + 70);
-    assert!(matches!(
-        Log::open(folder.path(), small()).unwrap_err(),
-        OpenError::Damaged { .. }
-    ));
-    assert_eq!(
-        repaired(folder.path(), 400),
-        [(active.base, active.base + 1)]
-    );
-}
-
-#[test]
-fn repair_saves_what_lies_beside_a_damaged_block() {
-    let folder = tempfile::tempdir().unwrap();
-    rolled(folder.path());
-    let second = sealed(folder.path())[1].clone();
-    flip(&folder.path().join(&second.file), 4096 + 100);
-    let lost = repaired(folder.path(), 400);
-    assert_eq!(lost.len(), 1);
-    assert!(
-        lost[0].0 == second.base && lost[0].1 <= second.end,
-        "{lost:?}"
-    );
-    let names: Vec<_> = std::fs::read_dir(folder.path())
-        .unwrap()
-        .flatten()
-        .collect();
-    let kept =
-        |name: &std::fs::DirEntry| name.file_name().to_str().unwrap().starts_with("damaged-");
-    assert!(names.iter().any(kept), "the damaged file is kept aside");
-}
-
-#[test]
-fn repair_names_what_went_with_a_missing_file() {
-    let folder = tempfile::tempdir().unwrap();
-    rolled(folder.path());
-    let second = sealed(folder.path())[1].clone();
-    std::fs::remove_file(folder.path().join(&second.file)).unwrap();
-    assert_eq!(repaired(folder.path(), 400), [(second.base, second.end)]);
-}
-
-#[test]
-fn repair_puts_the_manifest_together_again() {
-    let folder = tempfile::tempdir().unwrap();
-    rolled(folder.path());
-    for copy in crate::files::MANIFESTS {
-        flip(&folder.path().join(copy), 20);
-    }
-    assert_eq!(repaired(folder.path(), 400), []);
-}
-
-#[test]
-fn repair_leaves_a_sound_log_as_it_is() {
-    let folder = tempfile::tempdir().unwrap();
-    rolled(folder.path());
-    assert_eq!(repaired(folder.path(), 400), []);
 }

@@ -74,12 +74,13 @@ impl Chain {
                 what,
             }));
             // A seal that was lost with its file names nothing: what follows it is taken as it is.
-            unknown = seal.root == NO_BLOCK;
+            unknown = seal.is_lost();
             previous = seal.hash(self.store);
             expected = seal.end;
             found |= head == Some(previous);
         }
         report.seals = self.seals.len();
+        report.seals_lost = self.seals.iter().filter(|(_, seal)| seal.is_lost()).count();
         report.head = (!self.seals.is_empty()).then(|| hexadecimal(&previous));
         if let Some(head) = head.filter(|_| !found) {
             report.damage.push(DamageReport {

@@ -352,11 +352,40 @@ pub(crate) fn print_of_session(store: &[u8; 16], session: &[u8; 16]) -> [u8; 16]
 
 pub(crate) fn print_of_id(store: &[u8; 16], application: u32, id: &[u8; 16]) -> u64 {
     let key = blake3::derive_key("the-eye 2026 client ids", store);
-    let hashed = [&application.to_le_bytes()[..], id].concat();
-    Fields(blake3::keyed_hash(&key, &hashed).as_bytes())
-        .u64()
-        .unwrap()
-        >> 22
+    let (words, _) = key.as_chunks::<8>();
+    let key = [words[0], words[1]].map(u64::from_le_bytes);
+    let mut hashed = [&application.to_le_bytes()[..], id].concat();
+    hashed.extend([0, 0, 0, 20]);
+    let mut v = [
+        key[0] ^ 0x736f_6d65_7073_6575,
+        key[1] ^ 0x646f_7261_6e64_6f6d,
+        key[0] ^ 0x6c79_6765_6e65_7261,
+        key[1] ^ 0x7465_6462_7974_6573,
+    ];
+    for word in hashed.as_chunks::<8>().0 {
+        let word = u64::from_le_bytes(*word);
+        v[3] ^= word;
+        sip_round(&mut v);
+        v[0] ^= word;
+    }
+    v[2] ^= 0xff;
+    for _ in 0..3 {
+        sip_round(&mut v);
+    }
+    (v[0] ^ v[1] ^ v[2] ^ v[3]) >> 22
+}
+
+fn sip_round(v: &mut [u64; 4]) {
+    v[0] = v[0].wrapping_add(v[1]);
+    v[2] = v[2].wrapping_add(v[3]);
+    v[1] = v[1].rotate_left(13) ^ v[0];
+    v[3] = v[3].rotate_left(16) ^ v[2];
+    v[0] = v[0].rotate_left(32);
+    v[2] = v[2].wrapping_add(v[1]);
+    v[0] = v[0].wrapping_add(v[3]);
+    v[1] = v[1].rotate_left(17) ^ v[2];
+    v[3] = v[3].rotate_left(21) ^ v[0];
+    v[2] = v[2].rotate_left(32);
 }
 
 pub(crate) fn filter_of(hashes: &[u64]) -> Vec<u8> {
