@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use crate::appender::SPARE;
 use crate::error::ReadError;
+use crate::format::block::Effort;
 use crate::log::Shared;
 use crate::pieces::Pieces;
 use crate::priority::{IDLE_POLICY, lower_priority};
@@ -89,12 +90,18 @@ struct Backlog {
     /// Each with the moment it was closed.
     waiting: VecDeque<(Arc<Segment>, Instant)>,
     closed: Receiver<Arc<Segment>>,
+    /// Somebody waits for the log to be closed.
+    stopping: bool,
 }
 
 /// Seals what comes, in order, until nothing more can come.
 fn seal_all(shared: &Shared, closed: Receiver<Arc<Segment>>) {
     let waiting = VecDeque::new();
-    let mut backlog = Backlog { waiting, closed };
+    let mut backlog = Backlog {
+        waiting,
+        closed,
+        stopping: false,
+    };
     loop {
         let patience = if backlog.waiting.is_empty() {
             Duration::MAX
@@ -110,6 +117,7 @@ fn seal_all(shared: &Shared, closed: Receiver<Arc<Segment>>) {
     }
     // Stopping does not wait for many: the next start seals them.
     backlog.waiting.truncate(SEALED_AT_STOP);
+    backlog.stopping = true;
     backlog.seal(shared);
 }
 
@@ -143,8 +151,13 @@ impl Backlog {
             let (alone, backlog) = (&alone, &mut *self);
             let work = move || {
                 lower_priority(if late { LATE_NICE } else { IDLE_POLICY });
+                let effort = if late {
+                    Effort::Quick
+                } else {
+                    Effort::Thorough
+                };
                 let mut stops = || !late && backlog.is_late(shared);
-                sealing::rewrite(shared, alone, segment, &mut stops)
+                sealing::rewrite(shared, alone, segment, effort, &mut stops)
             };
             let working = thread.spawn_scoped(scope, work)?;
             working.join().unwrap_or_else(|panic| resume_unwind(panic))
@@ -169,6 +182,7 @@ impl Backlog {
         oldest.is_some_and(|(_, closed)| now - *closed > WAITING_TIME)
             || entries.sum::<usize>() > WAITING_ENTRIES
             || shared.maintenance.is_wanted()
+            || self.stopping
     }
 }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use crate::error::ReadError;
 use crate::format::aligned;
-use crate::format::block::{BlockBuilder, Encoded, FramePart};
+use crate::format::block::{BlockBuilder, Effort, Encoded, FramePart};
 use crate::format::file_name::SealedName;
 use crate::format::frame::{FrameHeader, Table};
 use crate::format::keys::Keys;
@@ -236,7 +236,7 @@ pub(crate) enum Rewritten {
 
 /// Rewrites a closed segment as a sealed file, and takes the segment away. The ones before it are sealed.
 pub(crate) fn seal(shared: &Shared, alone: &Turn<'_>, segment: &Segment) -> Result<(), SealError> {
-    if let Rewritten::To(file) = rewrite(shared, alone, segment, &mut || false)? {
+    if let Rewritten::To(file) = rewrite(shared, alone, segment, Effort::Thorough, &mut || false)? {
         shared.files.replace(shared.storage.as_ref(), *file)?;
     }
     Ok(())
@@ -248,6 +248,7 @@ pub(crate) fn rewrite(
     shared: &Shared,
     _alone: &Turn<'_>,
     segment: &Segment,
+    effort: Effort,
     stops: &mut dyn FnMut() -> bool,
 ) -> Result<Rewritten, SealError> {
     let base = segment.header.base;
@@ -260,7 +261,7 @@ pub(crate) fn rewrite(
         return Ok(Rewritten::Before);
     }
     let closed = segment.closed().expect("only closed segments are sealed");
-    let written = write(shared, segment, closed, stops)?;
+    let written = write(shared, segment, closed, effort, stops)?;
     Ok(written.map_or(Rewritten::Stopped, |file| Rewritten::To(Box::new(file))))
 }
 
@@ -268,6 +269,7 @@ fn write(
     shared: &Shared,
     segment: &Segment,
     closed: &Closed,
+    effort: Effort,
     stops: &mut dyn FnMut() -> bool,
 ) -> Result<Option<SealedFile>, SealError> {
     let summary = &closed.summary;
@@ -276,7 +278,7 @@ fn write(
         end: summary.end,
         generation: 0,
     };
-    let mut frames = FrameSealer::begin(shared, name)?;
+    let mut frames = FrameSealer::begin(shared, name, effort)?;
     frames.writer.footer.ids.reserve_exact(closed.entries.ids());
     let mut walk = Walk::new(segment)?;
     while walk.next_offset < summary.end {
@@ -308,15 +310,17 @@ fn write(
 pub(crate) struct FrameSealer<'s> {
     pub(crate) writer: SealedWriter<'s>,
     builder: BlockBuilder,
+    effort: Effort,
     keys: Keys,
 }
 
 impl<'s> FrameSealer<'s> {
     /// Begins a file for the records of `name`.
-    pub(crate) fn begin(shared: &'s Shared, name: SealedName) -> io::Result<Self> {
+    pub(crate) fn begin(shared: &'s Shared, name: SealedName, effort: Effort) -> io::Result<Self> {
         Ok(Self {
             writer: SealedWriter::begin(shared, name)?,
-            builder: BlockBuilder::new(name.base)?,
+            builder: BlockBuilder::new(name.base, effort)?,
+            effort,
             keys: Keys::of(shared.store),
         })
     }
@@ -389,7 +393,7 @@ impl<'s> FrameSealer<'s> {
     pub(crate) fn lost(&mut self, range: std::ops::Range<Offset>, why: Offset) -> io::Result<()> {
         self.end_block()?;
         self.writer.push_lost(&range, why);
-        self.builder = BlockBuilder::new(range.end)?;
+        self.builder = BlockBuilder::new(range.end, self.effort)?;
         Ok(())
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::compaction::plan::Unit;
 use crate::error::ReadError;
-use crate::format::block::{BLOCK_HEADER_BYTES, Block, BlockBuilder, BlockHeader};
+use crate::format::block::{BLOCK_HEADER_BYTES, Block, BlockBuilder, BlockHeader, Effort};
 use crate::format::file_name::SealedName;
 use crate::format::payload;
 use crate::format::seal::{Hash, Seal};
@@ -341,7 +341,7 @@ impl Rewritten<'_> {
         cutoffs: &Cutoffs,
         gone: &mut OffsetRanges,
     ) -> Result<(Option<BlockBuilder>, Reason, Option<Reason>), SealError> {
-        let mut builder = BlockBuilder::new(block.first)?;
+        let mut builder = BlockBuilder::new(block.first, Effort::Thorough)?;
         let (mut why, mut any, mut stays) = (Reason::Expired, false, false);
         let mut last_gone = None;
         let mut frames = block.frames.iter().peekable();

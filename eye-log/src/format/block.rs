@@ -23,8 +23,25 @@ const FRAME_ENTRY_BYTES: usize = 24;
 const GOES_ON: u32 = 1;
 const CODEC_PLAIN: u32 = 0;
 const CODEC_ZSTD: u32 = 1;
-/// zstd's level: level 3 makes blocks a hundredth smaller and takes twice the time.
-const LEVEL: i32 = 1;
+
+/// How hard a block is compressed. Readers see no difference.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effort {
+    /// While others wait: zstd's level 1.
+    Quick,
+    /// With time that nobody else wants: level 5, a tenth smaller for four times the time. Between them little is gained,
+    /// above it too (docs/decisions/sealed-files.md).
+    Thorough,
+}
+
+impl Effort {
+    const fn level(self) -> i32 {
+        match self {
+            Self::Quick => 1,
+            Self::Thorough => 5,
+        }
+    }
+}
 
 /// A frame, or the part of one that lies in a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,14 +97,14 @@ impl std::fmt::Debug for BlockBuilder {
 
 impl BlockBuilder {
     /// Starts with a record that gets offset `first`.
-    pub fn new(first: Offset) -> std::io::Result<Self> {
+    pub fn new(first: Offset, effort: Effort) -> std::io::Result<Self> {
         Ok(Self {
             first,
             frames: Vec::new(),
             lengths: Vec::new(),
             records: Vec::new(),
             raw: Vec::new(),
-            compressor: zstd::bulk::Compressor::new(LEVEL)?,
+            compressor: zstd::bulk::Compressor::new(effort.level())?,
             stored: Vec::new(),
         })
     }

@@ -6,7 +6,7 @@
 
 use uuid::Uuid;
 
-use super::block::{BLOCK_HEADER_BYTES, Block, BlockBuilder, BlockHeader, FramePart};
+use super::block::{BLOCK_HEADER_BYTES, Block, BlockBuilder, BlockHeader, Effort, FramePart};
 use super::filter::{self, block_range, may_hold};
 use super::keys::Keys;
 use super::manifest::{Manifest, ManifestEntry};
@@ -176,7 +176,7 @@ fn records() -> Vec<Vec<u8>> {
 
 /// A block that compresses, as bytes with its header, and its hash.
 fn block() -> (Vec<u8>, [u8; 32]) {
-    let mut builder = BlockBuilder::new(BASE).unwrap();
+    let mut builder = BlockBuilder::new(BASE, Effort::Quick).unwrap();
     builder.begin_frame(frame(true, 0));
     let records = records();
     builder.push(&records[0]);
@@ -190,7 +190,7 @@ fn block() -> (Vec<u8>, [u8; 32]) {
 
 /// A block of one record that does not compress: its bytes depend on no version of zstd.
 fn plain_block() -> Vec<u8> {
-    let mut builder = BlockBuilder::new(BASE + 5).unwrap();
+    let mut builder = BlockBuilder::new(BASE + 5, Effort::Quick).unwrap();
     builder.begin_frame(frame(false, 0));
     builder.push_gone(Reason::Expired);
     let encoded = builder.finish(SALT, false).unwrap();
@@ -411,7 +411,7 @@ fn a_block_gives_back_what_its_frames_said() {
     assert_eq!(Block::decode_hashed(&bytes, SALT).unwrap().1, hash);
 
     // Made again from what it gave back, it is the same block: rewriting changes nothing that stays.
-    let mut builder = BlockBuilder::new(BASE).unwrap();
+    let mut builder = BlockBuilder::new(BASE, Effort::Quick).unwrap();
     for (place, (_, record)) in read.iter().enumerate() {
         if let Some((_, part)) = block.frames.iter().find(|(start, _)| *start == place) {
             builder.begin_frame(*part);
@@ -423,7 +423,7 @@ fn a_block_gives_back_what_its_frames_said() {
 
 #[test]
 fn a_frame_that_does_not_fit_goes_on_in_the_next_block() {
-    let mut builder = BlockBuilder::new(BASE).unwrap();
+    let mut builder = BlockBuilder::new(BASE, Effort::Quick).unwrap();
     builder.begin_frame(frame(false, 1));
     builder.push(&encoded(&event(BASE)));
     let first = builder.finish(SALT, true).unwrap();

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use super::finding::{Blocks, Finding, Frames, gap};
 use crate::error::ReadError;
-use crate::format::block::{BLOCK_HEADER_BYTES, Block, BlockHeader};
+use crate::format::block::{BLOCK_HEADER_BYTES, Block, BlockHeader, Effort};
 use crate::format::file_name::SealedName;
 use crate::format::frame::{FRAME_HEADER_BYTES, Table};
 use crate::format::keys::Keys;
@@ -65,7 +65,7 @@ fn of_frames(shared: &Shared, frames: &Frames, why: Offset) -> Result<SealedFile
         generation: 0,
     };
     let keys = Keys::of(shared.store);
-    let mut sealer = FrameSealer::begin(shared, name)?;
+    let mut sealer = FrameSealer::begin(shared, name, Effort::Thorough)?;
     let mut sessions = BTreeMap::new();
     let mut expected = name.base;
     for (position, header) in &frames.found {
