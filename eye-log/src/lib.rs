@@ -65,7 +65,7 @@ pub use record::Reason;
 pub use recovery::{Cut, OpenReport};
 pub use registry::{
     Actor, Application, ApplicationId, Change, Changed, Limits, NewToken, Registry, Token,
-    TokenKind,
+    TokenKind, TokenTerms,
 };
 pub use scrub::ScrubReport;
 pub use time::{format_timestamp, now, parse_timestamp};

@@ -3,6 +3,7 @@
 //! What must stay true: nothing at or beyond the durable end is ever shown, nothing whose checksums do not hold, and
 //! nothing that somebody asked to erase.
 
+mod controls;
 mod lookup;
 mod scan;
 

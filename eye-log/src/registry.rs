@@ -54,6 +54,17 @@ pub struct Token {
     pub hash: [u8; 32],
     /// When it was issued, unix microseconds.
     pub created_at: i64,
+    /// Until when and from where it is accepted.
+    pub terms: TokenTerms,
+}
+
+/// Until when and from where a token is accepted; by default for ever and from everywhere.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TokenTerms {
+    /// From this moment on it is refused, unix microseconds.
+    pub expires_at: Option<i64>,
+    /// Pages of these origins alone may use it, `https://shop.example` each; none for everybody, pages or not.
+    pub origins: Vec<String>,
 }
 
 /// What a token may do.
@@ -116,6 +127,8 @@ pub struct NewToken {
     pub application: Option<ApplicationId>,
     /// SHA-256 of the secret.
     pub hash: [u8; 32],
+    /// Until when and from where it is accepted.
+    pub terms: TokenTerms,
 }
 
 /// Who asked for a change; goes into the record.
@@ -182,6 +195,8 @@ pub struct NewTokenRecord {
     pub application: Option<ApplicationId>,
     /// SHA-256 of the secret.
     pub hash: [u8; 32],
+    /// Until when and from where it is accepted.
+    pub terms: TokenTerms,
 }
 
 /// More applications than this are not made up for a gap in their numbers.
@@ -283,6 +298,7 @@ impl Registry {
                     kind,
                     application,
                     hash,
+                    terms,
                 } = issued.clone();
                 self.tokens.insert(
                     id,
@@ -292,6 +308,7 @@ impl Registry {
                         application,
                         hash,
                         created_at: at,
+                        terms,
                     },
                 );
             }
@@ -346,6 +363,7 @@ mod tests {
             kind: TokenKind::Analyst,
             application: None,
             hash: [9; 32],
+            terms: TokenTerms::default(),
         };
         registry.apply(&RegistryChange::Issued(record), 3);
         assert_eq!(registry.token_by_hash(&[9; 32]).unwrap().id, token);

@@ -330,6 +330,7 @@ impl Writer {
                         kind: token.kind,
                         application: Some(application),
                         hash: token.hash,
+                        terms: token.terms.clone(),
                     })
                 }));
                 Ok((changes, application_as_changed(application)))
@@ -367,6 +368,7 @@ impl Writer {
                     kind: token.kind,
                     application: token.application,
                     hash: token.hash,
+                    terms: token.terms.clone(),
                 };
                 let id = token.id;
                 let changed = move |registry: &Registry| {

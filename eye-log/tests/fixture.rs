@@ -17,7 +17,7 @@ use eye_log::record::{EventRecord, Record, RegistryRecord};
 use eye_log::registry::RegistryChange;
 use eye_log::{
     Actor, ApplicationId, Batch, Change, EventDraft, EventRules, Exception, Log, LogConfig,
-    NewToken, Receipt, TokenKind, verify,
+    NewToken, Receipt, TokenKind, TokenTerms, verify,
 };
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -293,6 +293,7 @@ fn register(log: &Log) {
         kind,
         application,
         hash: [number; 32],
+        terms: TokenTerms::default(),
     };
     let of_application = |read, write| TokenKind::Application { read, write };
     let owner = Actor::default();

@@ -8,7 +8,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
-use eye_log::{Actor, Application, ApplicationId, NewToken, TokenKind};
+use eye_log::{Actor, Application, ApplicationId, NewToken, TokenKind, TokenTerms};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
@@ -179,10 +179,10 @@ pub(crate) fn identify(
             .ok()
             .and_then(secret_of)
             .ok_or_else(Problem::unauthorized)?;
-        return look_up(state, &secret).ok_or_else(Problem::unauthorized);
+        return look_up(state, &secret, headers)?.ok_or_else(Problem::unauthorized);
     }
     in_query
-        .and_then(|secret| look_up(state, secret))
+        .map_or(Ok(None), |secret| look_up(state, secret, headers))?
         .filter(|identity| {
             matches!(
                 identity.kind,
@@ -216,28 +216,65 @@ fn secret_of(header: &str) -> Option<String> {
     (!secret.is_empty()).then_some(secret)
 }
 
-/// Both lookups are always made, so that the answer takes the same time whichever token it was.
-fn look_up(state: &AppState, secret: &str) -> Option<Identity> {
+/// Both lookups are always made, so that the answer takes the same time whichever token it was. Fails for a token that is
+/// used from a page it is not for.
+fn look_up(
+    state: &AppState,
+    secret: &str,
+    headers: &HeaderMap,
+) -> Result<Option<Identity>, Problem> {
     let hash = hash(secret);
     let preset = state
         .admin_hash()
         .is_some_and(|admin| bool::from(admin.ct_eq(&hash)));
     let registry = state.log().registry();
+    let now = eye_log::now();
     let known = registry.token_by_hash(&hash).filter(|token| {
-        token.application.is_none_or(|id| {
-            registry
-                .application(id)
-                .is_some_and(|application| application.active)
-        })
+        let expired = token.terms.expires_at.is_some_and(|end| end <= now);
+        !expired
+            && token.application.is_none_or(|id| {
+                registry
+                    .application(id)
+                    .is_some_and(|application| application.active)
+            })
     });
     if preset {
-        return Some(Identity::owner());
+        return Ok(Some(Identity::owner()));
     }
-    known.map(|token| Identity {
+    let Some(token) = known else {
+        return Ok(None);
+    };
+    check_origin(&token.terms, headers)?;
+    state.usage().note(token.id, now);
+    Ok(Some(Identity {
         token: token.id,
         kind: token.kind,
         application: token.application,
-    })
+    }))
+}
+
+/// Fails if a token is for pages of some origins and this request comes from elsewhere. It keeps honest browsers from
+/// using it on other pages; who writes requests by hand can say any origin.
+fn check_origin(terms: &TokenTerms, headers: &HeaderMap) -> Result<(), Problem> {
+    let origin = headers
+        .get(header::ORIGIN)
+        .and_then(|origin| origin.to_str().ok());
+    let allowed = |origin: &str| {
+        let known = |one: &String| one.eq_ignore_ascii_case(origin);
+        terms.origins.iter().any(known)
+    };
+    if terms.origins.is_empty() || origin.is_some_and(allowed) {
+        return Ok(());
+    }
+    let from = origin.map_or_else(
+        || "names no page it comes from".to_owned(),
+        |origin| format!("comes from {origin:?}"),
+    );
+    let problem = Problem::new(
+        Code::Forbidden,
+        format!("This token is for other pages; the request {from}."),
+    );
+    Err(problem.detail("An admin sets the origins of a token when it is issued (`origins`)."))
 }
 
 /// Returns the SHA-256 of a secret: all that is ever stored.
@@ -249,6 +286,7 @@ pub(crate) fn hash(secret: &str) -> [u8; 32] {
 pub(crate) fn draw(
     kind: TokenKind,
     application: Option<ApplicationId>,
+    terms: TokenTerms,
 ) -> Result<(String, NewToken), Problem> {
     let prefix = match kind {
         TokenKind::Application { read: false, .. } => "eye_w_",
@@ -269,6 +307,7 @@ pub(crate) fn draw(
         kind,
         application,
         hash: hash(&secret),
+        terms,
     };
     Ok((secret, token))
 }
@@ -278,6 +317,7 @@ pub(crate) fn take_over(
     secret: &str,
     kind: TokenKind,
     application: Option<ApplicationId>,
+    terms: TokenTerms,
 ) -> Result<(String, NewToken), Problem> {
     let fits = (TAKEN_MIN_CHARS..=TAKEN_MAX_CHARS).contains(&secret.len())
         && secret.bytes().all(|byte| byte.is_ascii_graphic());
@@ -295,6 +335,7 @@ pub(crate) fn take_over(
         kind,
         application,
         hash: hash(secret),
+        terms,
     };
     Ok((secret.to_owned(), token))
 }
@@ -434,7 +475,7 @@ mod tests {
             (TokenKind::Analyst, "eye_r_"),
             (TokenKind::Admin, "eye_a_"),
         ] {
-            let (secret, token) = draw(kind, None).unwrap();
+            let (secret, token) = draw(kind, None, TokenTerms::default()).unwrap();
             assert!(secret.starts_with(prefix));
             assert_eq!(token.hash, hash(&secret));
         }

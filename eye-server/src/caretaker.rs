@@ -21,8 +21,17 @@ use crate::tasks::Pulse;
 const RETENTION_EVERY: Duration = Duration::from_secs(3600);
 /// How long after the start sealed files are first read from the disk.
 const SCRUB_AFTER_START: Duration = Duration::from_secs(600);
+/// How often it is noted when tokens were used.
+const USAGE_EVERY: Duration = Duration::from_secs(60);
 /// How often it looks whether there is something to erase.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
+
+/// Notes when tokens were last used. Blocks.
+pub(crate) fn note_usage(state: &AppState) {
+    if let Err(error) = state.usage().save(&state.log().registry()) {
+        tracing::warn!(%error, "cannot note when tokens were last used");
+    }
+}
 
 /// Compacts the log, takes what is gone out of the index, and completes erasures. Blocks.
 pub(crate) fn compact(
@@ -31,7 +40,6 @@ pub(crate) fn compact(
     pulse: &Pulse,
 ) -> Result<Value, Problem> {
     let log = state.log();
-    let files_before = log.reader().sealed_files().len();
     let result = log.compact(what, &mut |done, of| {
         pulse.tell(done, of);
         !pulse.is_cancelled()
@@ -54,10 +62,12 @@ pub(crate) fn compact(
         .iter()
         .map(|file| file.from.len() - 1)
         .sum();
-    let files_after = if what.dry_run {
-        files_before - gone
+    // Beside it other files may have been sealed.
+    let files = log.reader().sealed_files().len();
+    let (files_before, files_after) = if what.dry_run {
+        (files, files.saturating_sub(gone))
     } else {
-        log.reader().sealed_files().len()
+        (files + gone, files)
     };
     Ok(json!({
         "rewritten": report.rewritten.len(), "merged": merged, "expired": report.expired, "erased": report.erased,
@@ -230,11 +240,18 @@ pub(crate) async fn run(state: AppState) {
         }
     }
     let mut retention_due = tokio::time::Instant::now() + RETENTION_EVERY;
+    let mut usage_due = tokio::time::Instant::now() + USAGE_EVERY;
     loop {
         let deadline = state.settings().erasure_deadline;
         tokio::time::sleep(LOOK_EVERY.min(deadline / 4)).await;
         if state.is_stopping() {
             return;
+        }
+        if tokio::time::Instant::now() >= usage_due {
+            usage_due += USAGE_EVERY;
+            let inner = state.clone();
+            // One that panicked has left its message in the log.
+            let _ = tokio::task::spawn_blocking(move || note_usage(&inner)).await;
         }
         // A fraction of the deadline is waited for, so that many erasures are one compaction.
         let patience = i64::try_from((deadline / 24).as_micros()).unwrap_or(i64::MAX);

@@ -21,7 +21,8 @@ use serde_json::{Map, Value as Json, json};
 pub use given::{Given, Origin, data_folder};
 pub use proxies::Proxies;
 use value::Value;
-pub use value::{AccessLog, LogFilter, LogFormat, Secret, Zone};
+pub(crate) use value::origin;
+pub use value::{AccessLog, LogFilter, LogFormat, Origins, Secret, Zone};
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
@@ -126,6 +127,9 @@ settings! {
     /// Proxies whose `X-Forwarded-For` is believed, for the client's address in the log: addresses, networks
     /// (`10.0.0.0/8`), and `unix` for whoever connects to a socket.
     trusted_proxies: Proxies = Proxies::default(), "";
+    /// Pages of these origins may read answers of every path, `https://console.example` each, a comma between them; for
+    /// `POST /events` every page may.
+    cors_origins: Origins = Origins::default(), "";
     /// Where `/metrics` and `/health/*` are answered without a token, `HOST:PORT`; unset: admins get `/metrics` at
     /// `listen`, and nobody else.
     metrics_listen: String = String::new(), "";

@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::{Body, Bytes, HttpBody};
-use axum::extract::Request;
+use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -17,7 +17,9 @@ use http_body_util::BodyExt;
 use tracing::Instrument as _;
 use uuid::Uuid;
 
+use crate::config::Origins;
 use crate::error::{Code, Problem};
+use crate::state::AppState;
 
 pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The longest request id taken over from a client.
@@ -70,10 +72,14 @@ impl RequestId {
     }
 }
 
-/// Wraps every route.
-pub(crate) async fn envelope(mut request: Request, next: Next) -> Response {
+/// Wraps every route. Pages of the `trusted` origins may read the answers.
+pub(crate) async fn envelope(
+    State(trusted): State<Arc<Origins>>,
+    mut request: Request,
+    next: Next,
+) -> Response {
     let id = RequestId::of(request.headers());
-    let origin = cross_origin(&request);
+    let origin = cross_origin(&request, &trusted);
     let expects = request.headers().contains_key(header::EXPECT);
     request.extensions_mut().insert(id.clone());
     let left = if request.body().is_end_stream() {
@@ -123,7 +129,7 @@ fn keep_browsers_strict(headers: &mut HeaderMap) {
 }
 
 /// Answers a method that a path does not have; axum adds `Allow`. OPTIONS is had by every path.
-pub(crate) async fn other_method(request: Request) -> Response {
+pub(crate) async fn other_method(State(state): State<AppState>, request: Request) -> Response {
     if request.method() != Method::OPTIONS {
         let message = format!(
             "{} does not take {}.",
@@ -135,12 +141,12 @@ pub(crate) async fn other_method(request: Request) -> Response {
             .into_response();
     }
     let mut response = StatusCode::NO_CONTENT.into_response();
-    if is_open(request.uri().path()) && asks_to_post(request.headers()) {
+    let asked = request.headers().get(header::ACCESS_CONTROL_REQUEST_METHOD);
+    if let Some(asked) =
+        asked.filter(|_| cross_origin(&request, &state.settings().cors_origins).is_some())
+    {
         let headers = response.headers_mut();
-        headers.insert(
-            header::ACCESS_CONTROL_ALLOW_METHODS,
-            HeaderValue::from_static("POST"),
-        );
+        headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, asked.clone());
         headers.insert(
             header::ACCESS_CONTROL_MAX_AGE,
             HeaderValue::from_static("86400"),
@@ -173,8 +179,12 @@ fn asks_to_post(headers: &HeaderMap) -> bool {
 }
 
 /// The origin that has to be allowed for the answer to reach its page.
-fn cross_origin(request: &Request) -> Option<HeaderValue> {
+fn cross_origin(request: &Request, trusted: &Origins) -> Option<HeaderValue> {
     let origin = request.headers().get(header::ORIGIN)?;
+    let is_trusted = |text: &str| trusted.0.iter().any(|one| one.eq_ignore_ascii_case(text));
+    if origin.to_str().is_ok_and(is_trusted) {
+        return Some(origin.clone());
+    }
     let sends = request.method() == Method::POST
         || (request.method() == Method::OPTIONS && asks_to_post(request.headers()));
     (sends && is_open(request.uri().path())).then(|| origin.clone())

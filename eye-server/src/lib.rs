@@ -20,6 +20,7 @@ mod shutdown;
 mod starting;
 mod state;
 mod tasks;
+mod usage;
 mod view;
 mod welcome;
 mod wire;
@@ -43,7 +44,7 @@ use crate::serve::{Connections, Listener, Socket, Tls, keep_current};
 use crate::shutdown::{Hangups, Signals};
 use crate::state::AppState;
 use crate::welcome::Welcome;
-pub use crate::wire::on_one_line;
+pub use crate::wire::{control_line, on_one_line};
 
 /// Says why a service could not be started or could not go on.
 #[derive(Debug, thiserror::Error)]
@@ -358,6 +359,7 @@ impl App {
         let state = self.state.clone();
         let closing = tokio::task::spawn_blocking(move || {
             state.log().close();
+            caretaker::note_usage(&state);
             state.index().close();
         });
         if let Err(error) = closing.await {

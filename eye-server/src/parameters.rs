@@ -190,7 +190,7 @@ fn hex(byte: u8) -> Option<u8> {
         .and_then(|digit| u8::try_from(digit).ok())
 }
 
-/// Returns a time as a query or a command line may give it (RFC 3339, a date, `now-15m`), in unix microseconds. Times
+/// Returns a time as a query or a command line may give it (RFC 3339, a date, `now-15m`, `now+90d`), in unix microseconds. Times
 /// without an offset are taken as `zone`, seconds east of UTC.
 pub fn instant(text: &str, now: i64, zone: i32) -> Option<i64> {
     let text = text.trim();
@@ -198,7 +198,10 @@ pub fn instant(text: &str, now: i64, zone: i32) -> Option<i64> {
         if rest.is_empty() {
             return Some(now);
         }
-        let rest = rest.strip_prefix('-')?;
+        let (ahead, rest) = match rest.strip_prefix('-') {
+            Some(rest) => (false, rest),
+            None => (true, rest.strip_prefix('+')?),
+        };
         let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
         let seconds = match &rest[digits..] {
             "s" => 1,
@@ -208,12 +211,16 @@ pub fn instant(text: &str, now: i64, zone: i32) -> Option<i64> {
             "w" => 7 * 24 * 3600,
             _ => return None,
         };
-        let back = rest[..digits]
+        let away = rest[..digits]
             .parse::<i64>()
             .ok()?
             .checked_mul(seconds)?
             .checked_mul(1_000_000)?;
-        return now.checked_sub(back);
+        return if ahead {
+            now.checked_add(away)
+        } else {
+            now.checked_sub(away)
+        };
     }
     if text.len() == 10 {
         return parse_timestamp(&format!("{text}T00:00:00"), zone);

@@ -54,6 +54,16 @@ impl Page {
         })
     }
 
+    /// Returns the key of the row in front of the page.
+    pub(crate) fn after(&self) -> Option<&str> {
+        self.after.as_deref()
+    }
+
+    /// Returns how many rows it has at most.
+    pub(crate) fn limit(&self) -> usize {
+        self.limit
+    }
+
     /// Cuts the page out of all rows, which come with their keys.
     pub(crate) fn cut<T>(&self, mut rows: Vec<(String, T)>) -> (Vec<T>, Option<String>) {
         rows.sort_by(|(a, _), (b, _)| a.cmp(b));

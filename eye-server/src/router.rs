@@ -1,13 +1,16 @@
 //! Every route on one screen.
 
-use axum::middleware::{from_fn, from_fn_with_state};
+use std::sync::Arc;
+
+use axum::middleware::from_fn_with_state;
 use axum::routing::{MethodRouter, delete, get, post};
 use axum::{Extension, Router};
 
 use crate::access::note;
 use crate::envelope::{envelope, other_method, unknown_path};
 use crate::routes::{
-    admin, applications, erasures, events, health, me, metrics, search, sessions, tasks, tokens,
+    admin, applications, audit, erasures, events, health, me, metrics, search, sessions, tasks,
+    tokens,
 };
 use crate::state::AppState;
 
@@ -43,6 +46,7 @@ fn routes() -> Vec<(&'static str, MethodRouter<AppState>)> {
         ("/tokens/{id}", delete(tokens::revoke)),
         ("/admin/status", get(admin::status)),
         ("/admin/settings", get(admin::settings)),
+        ("/admin/audit", get(audit::list)),
         ("/admin/tasks", post(tasks::start).get(tasks::list)),
         ("/admin/tasks/{id}", get(tasks::one).delete(tasks::cancel)),
         ("/health/live", get(health::live)),
@@ -84,6 +88,7 @@ pub(crate) fn router_to_nowhere(state: AppState, nowhere: events::Nowhere) -> Ro
 }
 
 fn router_of(routes: Vec<(&'static str, MethodRouter<AppState>)>, state: AppState) -> Router {
+    let trusted = Arc::new(state.settings().cors_origins.clone());
     let mut router = Router::new();
     for (path, methods) in routes {
         if path != "/" {
@@ -94,7 +99,7 @@ fn router_of(routes: Vec<(&'static str, MethodRouter<AppState>)>, state: AppStat
     router
         .method_not_allowed_fallback(other_method)
         .fallback(unknown_path)
-        .layer(from_fn(envelope))
+        .layer(from_fn_with_state(trusted, envelope))
         .layer(from_fn_with_state(state.clone(), note))
         .with_state(state)
 }

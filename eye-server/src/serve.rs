@@ -16,7 +16,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderValue, Request, header};
-use axum::middleware::from_fn;
+use axum::middleware::from_fn_with_state;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -85,7 +85,9 @@ impl Connections {
                 metrics,
                 turns: Arc::new(Semaphore::new(limit.min(Semaphore::MAX_PERMITS))),
                 refusing: Arc::new(Semaphore::new(REFUSING_AT_ONCE)),
-                refusal: Router::new().fallback(refusal).layer(from_fn(envelope)),
+                refusal: Router::new()
+                    .fallback(refusal)
+                    .layer(from_fn_with_state(Arc::default(), envelope)),
             }),
             stop: watch::Sender::new(false),
             open,

@@ -1,9 +1,11 @@
 //! What is answered while the log is being opened: that it lives, and that it is not ready.
 
+use std::sync::Arc;
+
 use axum::Router;
 use axum::extract::Request;
 use axum::http::{HeaderValue, StatusCode, header};
-use axum::middleware::{Next, from_fn};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::Response;
 use axum::routing::get;
 use serde_json::json;
@@ -21,7 +23,7 @@ pub(crate) fn router() -> Router {
         .route("/health/ready", get(ready))
         .route("/health/ready/", get(ready))
         .fallback(not_yet)
-        .layer(from_fn(envelope))
+        .layer(from_fn_with_state(Arc::default(), envelope))
         .layer(from_fn(close_after))
 }
 

@@ -14,6 +14,7 @@ use crate::ingest::Memory;
 use crate::metrics::Metrics;
 use crate::router;
 use crate::tasks::Tasks;
+use crate::usage::Usage;
 
 /// How many large bodies are decompressed or judged at once, off the threads that serve connections.
 const LARGE_BODIES_AT_ONCE: usize = 4;
@@ -37,6 +38,7 @@ struct Shared {
     large_bodies: Arc<Semaphore>,
     tasks: Tasks,
     metrics: Arc<Metrics>,
+    usage: Usage,
     started_at: i64,
     end_at_start: Offset,
     stopping: AtomicBool,
@@ -54,6 +56,7 @@ impl AppState {
             large_bodies: Arc::new(Semaphore::new(LARGE_BODIES_AT_ONCE)),
             tasks: Tasks::default(),
             metrics: Arc::new(Metrics::new(router::paths())),
+            usage: Usage::open(&settings.data),
             started_at: eye_log::now(),
             end_at_start: log.reader().durable_end(),
             stopping: AtomicBool::new(false),
@@ -128,6 +131,10 @@ impl AppState {
     /// Returns the same counts for what outlives a request.
     pub(crate) fn shared_metrics(&self) -> Arc<Metrics> {
         Arc::clone(&self.shared.metrics)
+    }
+
+    pub(crate) fn usage(&self) -> &Usage {
+        &self.shared.usage
     }
 
     pub(crate) fn tasks(&self) -> &Tasks {

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use eye_log::{Actor, Change, TokenKind, format_timestamp};
+use eye_log::{Actor, Change, TokenKind, TokenTerms, format_timestamp};
 use uuid::Uuid;
 
 use crate::StartError;
@@ -41,7 +41,8 @@ impl Welcome {
         let failed = |problem: crate::error::Problem| {
             StartError::AdminToken(String::from_utf8_lossy(&problem.body("start")).into_owned())
         };
-        let (secret, token) = draw(TokenKind::Admin, None).map_err(failed)?;
+        let (secret, token) =
+            draw(TokenKind::Admin, None, TokenTerms::default()).map_err(failed)?;
         change(state, Change::IssueToken(token), Actor::default())
             .await
             .map_err(failed)?;

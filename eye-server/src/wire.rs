@@ -3,6 +3,7 @@
 //! What must stay true: `data` is never parsed into a tree nor written anew; it goes out as the text it came as.
 
 mod body;
+mod control;
 mod draft;
 mod encoding;
 mod event;
@@ -10,6 +11,7 @@ mod media_type;
 mod object;
 
 pub(crate) use body::{Pieces, pieces, text_of};
+pub use control::control_line;
 pub(crate) use draft::draft;
 pub(crate) use encoding::Encoding;
 pub use event::on_one_line;

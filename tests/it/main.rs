@@ -25,6 +25,8 @@ mod edge_cases;
 mod erasing;
 /// The server says who you are, what the limits are and how it feels, and stops without losing an answer.
 mod health;
+/// Every route, asked with every kind of token.
+mod isolation;
 /// TLS whose certificate is renewed, sockets to listen on, proxies, and what the log says of a request.
 mod listening;
 /// The old service's clients find their applications, tokens, sessions and events here.

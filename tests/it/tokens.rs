@@ -3,7 +3,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
-use support::{ADMIN_TOKEN, Eye, events};
+use support::{ADMIN_TOKEN, Eye, events, time};
 
 const SESSION: &str = "e2085be5-9137-4e4e-80b5-f1ffddc25423";
 
@@ -332,4 +332,138 @@ fn no_secret_is_kept_on_the_disk_or_listed() {
         }
     }
     assert!(read > 0, "no file in {}", eye.data().display());
+}
+
+#[test]
+fn a_token_with_an_end_is_locked_out_at_its_end() {
+    let mut eye = Eye::start();
+    let app = eye.application("website");
+    let path = format!("/applications/{}/tokens", app.name);
+    let issue =
+        |eye: &Eye, body: &serde_json::Value| eye.post(&path).token(ADMIN_TOKEN).json(body).send();
+    for wrong in ["now", "now-1h", "2001-01-01", "soon", "now+9999999999999w"] {
+        let refused = issue(&eye, &json!({"expires_at": wrong}));
+        let problem = refused.problem(400, "bad_parameter");
+        assert!(problem["errors"]["expires_at"].is_array(), "{problem}");
+    }
+    let made = issue(&eye, &json!({"expires_at": "now+2s"}))
+        .expect(201)
+        .json();
+    let token = made["token"].as_str().unwrap();
+    assert!(made["expires_at"].is_string(), "{made}");
+    eye.get("/me").token(token).send().expect(200);
+    eye.restart();
+    time::wait_until("the token ends", std::time::Duration::from_secs(30), || {
+        eye.get("/me").token(token).send().status == 401
+    });
+    let later = issue(&eye, &json!({"expires_at": "2999-01-01T00:00:00+01:00"}))
+        .expect(201)
+        .json();
+    assert_eq!(later["expires_at"], "2998-12-31T23:00:00.000000Z");
+}
+
+#[test]
+fn a_token_for_pages_of_some_origins_is_refused_elsewhere() {
+    let eye = Eye::start();
+    let app = eye.application("website");
+    for wrong in [
+        "shop.example",
+        "https://shop.example/",
+        "https://a@shop.example",
+        "ftp://x",
+        "",
+    ] {
+        let path = format!("/applications/{}/tokens", app.name);
+        let body = json!({"origins": [wrong]});
+        let refused = eye.post(&path).token(ADMIN_TOKEN).json(&body).send();
+        refused.problem(400, "bad_parameter");
+    }
+    let token = eye.token_of(
+        &app,
+        &json!({"scopes": ["write"], "origins": ["https://Shop.example:8443"]}),
+    );
+    let send = |origin: Option<&str>, in_query: bool| {
+        let target = if in_query {
+            format!("/events?token={token}")
+        } else {
+            "/events".to_owned()
+        };
+        let mut request = eye.post(&target).json(&events::plain(SESSION));
+        if !in_query {
+            request = request.token(&token);
+        }
+        match origin {
+            Some(origin) => request.header("Origin", origin).send(),
+            None => request.send(),
+        }
+    };
+    for in_query in [false, true] {
+        send(Some("https://shop.example:8443"), in_query).expect(201);
+        for elsewhere in [
+            None,
+            Some("https://shop.example"),
+            Some("https://evil.example:8443"),
+            Some("null"),
+        ] {
+            send(elsewhere, in_query).problem(403, "forbidden");
+        }
+    }
+    let me = eye
+        .get("/tokens")
+        .token(ADMIN_TOKEN)
+        .send()
+        .expect(200)
+        .text();
+    assert!(me.contains("https://shop.example:8443"), "{me}");
+}
+
+#[test]
+fn when_a_token_was_last_used_is_known_across_a_restart() {
+    let mut eye = Eye::start();
+    let app = eye.application("website");
+    let of_app = |eye: &Eye| {
+        let path = format!("/applications/{}/tokens", app.name);
+        let listed = eye.get(&path).token(ADMIN_TOKEN).send().expect(200).json();
+        listed["tokens"][0]["last_used"].clone()
+    };
+    assert!(of_app(&eye).is_null());
+    eye.post("/events")
+        .token(&app.token)
+        .json(&events::plain(SESSION))
+        .send()
+        .expect(201);
+    let used = of_app(&eye);
+    assert!(used.is_string());
+    eye.restart();
+    assert_eq!(of_app(&eye), used);
+    let me = eye.get("/me").token(&app.token).send().expect(200).json();
+    assert!(me["last_used"].as_str() > used.as_str(), "{me}");
+}
+
+#[test]
+fn a_token_that_sends_too_fast_is_told_when_to_go_on() {
+    let eye = Eye::start();
+    let app = eye.application("website");
+    let limit = |rate: serde_json::Value| {
+        let path = format!("/applications/{}", app.name);
+        let patch = eye.request("PATCH", &path).token(ADMIN_TOKEN);
+        patch.json(&json!({ "rate": rate })).send().expect(200);
+    };
+    let send = |token: &str, count: usize| {
+        let batch: Vec<_> = (0..count).map(|_| events::plain(SESSION)).collect();
+        eye.post("/events").token(token).json(&json!(batch)).send()
+    };
+    limit(json!(5));
+    // More than a second's worth passes once, and is paid back.
+    send(&app.token, 600).expect(200);
+    let refused = send(&app.token, 1);
+    let problem = refused.problem(429, "rate_limited");
+    let wait: u64 = refused.header("retry-after").unwrap().parse().unwrap();
+    assert!((100..=120).contains(&wait), "{wait}");
+    assert_eq!(problem["retry_after"], wait);
+    // Another token of the application has a rate of its own, and reading is not bounded by it.
+    send(&eye.token_of(&app, &json!({})), 1).expect(200);
+    assert_eq!(eye.count(&app.token, "*"), 601);
+    limit(json!(null));
+    send(&app.token, 1).expect(200);
 }

@@ -13,7 +13,7 @@ use super::{aligned, checksum, file_name, payload};
 use crate::event::{EventDraft, EventRules};
 use crate::ids::{id_from_client_key, server_made_id};
 use crate::record::{ClientKey, EventRecord, RegistryRecord};
-use crate::registry::{ApplicationId, NewTokenRecord, RegistryChange, TokenKind};
+use crate::registry::{ApplicationId, NewTokenRecord, RegistryChange, TokenKind, TokenTerms};
 
 const SALT: u32 = 0x1234_5678;
 const BASE: u64 = 42;
@@ -82,6 +82,7 @@ fn registry_changes() -> Vec<Vec<u8>> {
             kind,
             application,
             hash: [3; 32],
+            terms: TokenTerms::default(),
         })
     };
     let of_application = |read, write| {

@@ -12,7 +12,9 @@ use crate::record::{
     BlockChange, ClientKey, ErasureRecord, ErasureState, EventRecord, MaintenanceRecord, Note,
     Reason, Record, RegistryRecord, TallyRecord,
 };
-use crate::registry::{ApplicationId, Limits, NewTokenRecord, RegistryChange, TokenKind};
+use crate::registry::{
+    ApplicationId, Limits, NewTokenRecord, RegistryChange, TokenKind, TokenTerms,
+};
 
 const KIND_GONE: u8 = 0;
 const KIND_EVENT: u8 = 1;
@@ -23,6 +25,8 @@ const KIND_TALLY: u8 = 5;
 const VERSION: u8 = 1;
 /// Limits of an application came with a second layout of registry records.
 const LIMITS_VERSION: u8 = 2;
+/// The terms of a token came with a third.
+const TERMS_VERSION: u8 = 3;
 
 /// Where the writer stamps the id of an event record; 16 bytes.
 const STAMP_ID_AT: usize = 2;
@@ -120,6 +124,28 @@ enum ChangeV2 {
         retention_days: Option<u32>,
         max_bytes: Option<u64>,
         rate: Option<u32>,
+    },
+}
+
+#[derive(Serialize, Deserialize)]
+struct RegistryV3<'a> {
+    at: i64,
+    by: [u8; 16],
+    request: [u8; 16],
+    #[serde(borrow)]
+    change: ChangeV3<'a>,
+}
+
+#[derive(Serialize, Deserialize)]
+enum ChangeV3<'a> {
+    Issued {
+        token: [u8; 16],
+        kind: u8,
+        application: Option<u32>,
+        hash: [u8; 32],
+        expires_at: Option<i64>,
+        #[serde(borrow)]
+        origins: Vec<&'a str>,
     },
 }
 
@@ -383,6 +409,22 @@ pub fn push_registry(out: &mut Vec<u8>, record: &RegistryRecord) {
             application: application.0,
             active: *active,
         },
+        RegistryChange::Issued(issued) if issued.terms != TokenTerms::default() => {
+            let value = RegistryV3 {
+                at: record.at,
+                by,
+                request,
+                change: ChangeV3::Issued {
+                    token: issued.token.into_bytes(),
+                    kind: kind_code(issued.kind),
+                    application: issued.application.map(|application| application.0),
+                    hash: issued.hash,
+                    expires_at: issued.terms.expires_at,
+                    origins: issued.terms.origins.iter().map(String::as_str).collect(),
+                },
+            };
+            return push_versioned(out, KIND_REGISTRY, TERMS_VERSION, &value);
+        }
         RegistryChange::Issued(issued) => ChangeV1::Issued {
             token: issued.token.into_bytes(),
             kind: kind_code(issued.kind),
@@ -460,6 +502,7 @@ pub fn decode(bytes: &[u8]) -> Result<Record<'_>, String> {
                         .ok_or_else(|| format!("a token of unknown kind {kind}"))?,
                     application: application.map(ApplicationId),
                     hash,
+                    terms: TokenTerms::default(),
                 }),
                 ChangeV1::Revoked { token } => RegistryChange::Revoked {
                     token: Uuid::from_bytes(token),
@@ -498,6 +541,35 @@ pub fn decode(bytes: &[u8]) -> Result<Record<'_>, String> {
                         rate,
                     },
                 },
+            }))
+        }
+        (KIND_REGISTRY, TERMS_VERSION) => {
+            let record: RegistryV3<'_> = options()
+                .deserialize(body)
+                .map_err(|e| format!("a registry record: {e}"))?;
+            let ChangeV3::Issued {
+                token,
+                kind,
+                application,
+                hash,
+                expires_at,
+                origins,
+            } = record.change;
+            Ok(Record::Registry(RegistryRecord {
+                at: record.at,
+                by: Uuid::from_bytes(record.by),
+                request: Uuid::from_bytes(record.request),
+                change: RegistryChange::Issued(NewTokenRecord {
+                    token: Uuid::from_bytes(token),
+                    kind: kind_of_code(kind)
+                        .ok_or_else(|| format!("a token of unknown kind {kind}"))?,
+                    application: application.map(ApplicationId),
+                    hash,
+                    terms: TokenTerms {
+                        expires_at,
+                        origins: origins.into_iter().map(str::to_owned).collect(),
+                    },
+                }),
             }))
         }
         (KIND_GONE, code) if body.is_empty() => Reason::of_code(code)
@@ -622,7 +694,7 @@ mod tests {
 
     #[test]
     fn registry_records_come_back_as_they_were() {
-        let issued = NewTokenRecord {
+        let issued = |terms| NewTokenRecord {
             token: Uuid::from_u128(1),
             kind: TokenKind::Application {
                 read: false,
@@ -630,6 +702,11 @@ mod tests {
             },
             application: Some(ApplicationId(4)),
             hash: [5; 32],
+            terms,
+        };
+        let terms = TokenTerms {
+            expires_at: Some(-7),
+            origins: vec!["https://é.example".into(), String::new()],
         };
         for change in [
             RegistryChange::Registered {
@@ -640,7 +717,8 @@ mod tests {
                 application: ApplicationId(1),
                 active: false,
             },
-            RegistryChange::Issued(issued),
+            RegistryChange::Issued(issued(TokenTerms::default())),
+            RegistryChange::Issued(issued(terms)),
             RegistryChange::Revoked {
                 token: Uuid::from_u128(9),
             },

@@ -9,7 +9,7 @@ use std::sync::mpsc;
 
 use super::*;
 use crate::event::{EventDraft, EventRules};
-use crate::registry::{ApplicationId, NewToken, TokenKind};
+use crate::registry::{ApplicationId, NewToken, TokenKind, TokenTerms};
 use crate::{Exception, Offset, verify};
 
 fn rules() -> EventRules {
@@ -215,6 +215,10 @@ fn two_items_with_one_id_are_one_event() {
 fn names_are_unique_and_tokens_survive_a_restart() {
     let folder = tempfile::tempdir().unwrap();
     let (log, _) = Log::open(folder.path(), small()).unwrap();
+    let terms = || TokenTerms {
+        expires_at: Some(1_900_000_000_000_000),
+        origins: vec!["https://shop.example".to_owned()],
+    };
     let register = || {
         let kind = TokenKind::Application {
             read: true,
@@ -225,6 +229,7 @@ fn names_are_unique_and_tokens_survive_a_restart() {
             kind,
             application: None,
             hash: [7; 32],
+            terms: terms(),
         });
         Change::RegisterApplication {
             name: "shop".into(),
@@ -250,10 +255,9 @@ fn names_are_unique_and_tokens_survive_a_restart() {
     drop(log);
     let (log, _) = Log::open(folder.path(), small()).unwrap();
     let registry = log.registry();
-    assert_eq!(
-        registry.token_by_hash(&[7; 32]).unwrap().application,
-        Some(ApplicationId(0))
-    );
+    let token = registry.token_by_hash(&[7; 32]).unwrap();
+    assert_eq!(token.application, Some(ApplicationId(0)));
+    assert_eq!(token.terms, terms());
     assert!(matches!(
         change(
             &log,

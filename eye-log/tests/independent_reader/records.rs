@@ -39,7 +39,7 @@ pub(crate) fn decode(bytes: &[u8], offset: u64, appended_at: Option<i64>) -> Rea
             What::Gone(reason),
         ),
         (1, 1) => event(&mut fields, offset, appended_at)?,
-        (2, version @ 1..=2) => (registry(&mut fields, version)?, What::Other),
+        (2, version @ 1..=3) => (registry(&mut fields, version)?, What::Other),
         (3, 1) => maintenance(&mut fields)?,
         (4, 1) => erasure(&mut fields)?,
         (5, 1) => (tally(&mut fields)?, What::Other),
@@ -149,27 +149,7 @@ fn registry(fields: &mut Fields<'_>, version: u8) -> Read<Value> {
         (1, 1) => {
             json!({"set_active": {"application": fields.u32()?, "active": fields.is_there()?}})
         }
-        (1, 2) => {
-            let token = fields.array()?;
-            let kind = fields.u8()?;
-            let application = fields.optional(Fields::u32)?;
-            let hash = fields.array::<32>()?;
-            let kind = match kind {
-                0 => "admin".to_owned(),
-                1 => "analyst".to_owned(),
-                4..=7 => {
-                    let (read, write) = (kind & 1 != 0, kind & 2 != 0);
-                    format!("application, read {read}, write {write}")
-                }
-                _ => return Err(format!("a token of kind {kind}")),
-            };
-            json!({"issued": {
-                "token": uuid(&token),
-                "token_kind": kind,
-                "application": application,
-                "hash": hex(&hash),
-            }})
-        }
+        (1, 2) => json!({"issued": issued(fields)?}),
         (1, 3) => json!({"revoked": {"token": uuid(&fields.array()?)}}),
         (2, 0) => json!({"set_limits": {
             "application": fields.u32()?,
@@ -177,11 +157,40 @@ fn registry(fields: &mut Fields<'_>, version: u8) -> Read<Value> {
             "max_bytes": fields.optional(Fields::u64)?,
             "rate": fields.optional(Fields::u32)?,
         }}),
+        (3, 0) => {
+            let mut issued = issued(fields)?;
+            issued["expires_at"] = fields.optional(Fields::i64)?.into();
+            issued["origins"] = fields.list(Fields::string)?.into();
+            json!({"issued": issued})
+        }
         (_, other) => return Err(format!("a change of number {other}")),
     };
     line["kind"] = "registry".into();
     line["change"] = change;
     Ok(line)
+}
+
+/// What every version says of a token that was issued.
+fn issued(fields: &mut Fields<'_>) -> Read<Value> {
+    let token = fields.array()?;
+    let kind = fields.u8()?;
+    let application = fields.optional(Fields::u32)?;
+    let hash = fields.array::<32>()?;
+    let kind = match kind {
+        0 => "admin".to_owned(),
+        1 => "analyst".to_owned(),
+        4..=7 => {
+            let (read, write) = (kind & 1 != 0, kind & 2 != 0);
+            format!("application, read {read}, write {write}")
+        }
+        _ => return Err(format!("a token of kind {kind}")),
+    };
+    Ok(json!({
+        "token": uuid(&token),
+        "token_kind": kind,
+        "application": application,
+        "hash": hex(&hash),
+    }))
 }
 
 fn maintenance(fields: &mut Fields<'_>) -> Read<(Value, What)> {

@@ -14,7 +14,7 @@ pub(crate) enum TokenCommand {
     /// Issue a token and print it, once
     #[command(
         group(clap::ArgGroup::new("kind").required(true).args(["app", "analyst", "admin"])),
-        after_help = "Examples:\n  eye token create --app shop --scope write     safe to ship in a browser\n  \
+        after_help = "Examples:\n  eye token create --app shop --scope write --origin https://shop.example     safe to ship in its pages\n  \
                       eye token create --app shop --scope write,read\n  eye token create --analyst"
     )]
     Create {
@@ -33,6 +33,12 @@ pub(crate) enum TokenCommand {
         /// Take the token from standard input: 20 or more characters that clients use already
         #[arg(long, requires = "app")]
         token_stdin: bool,
+        /// Refuse it from then on: RFC 3339, a date, or now+90d
+        #[arg(long, value_name = "TIME")]
+        expires: Option<String>,
+        /// Accept it from pages of this origin alone, https://shop.example; may be repeated
+        #[arg(long, requires = "app", value_name = "ORIGIN")]
+        origin: Vec<String>,
         /// May read everything of every application
         #[arg(long)]
         analyst: bool,
@@ -68,9 +74,17 @@ pub(crate) async fn run(command: &TokenCommand, common: &Common) -> Result<Outco
             scope,
             analyst,
             token_stdin,
+            expires,
+            origin,
             ..
         } => {
             let (path, mut body) = creation(app.as_deref(), scope, *analyst);
+            if let Some(expires) = expires {
+                body["expires_at"] = expires.as_str().into();
+            }
+            if !origin.is_empty() {
+                body["origins"] = origin.as_slice().into();
+            }
             if *token_stdin {
                 body["token"] = super::app::token_of_stdin()?.into();
             }
@@ -139,6 +153,7 @@ async fn list(client: &Client, app: Option<&str>, common: &Common) -> Result<(),
         "application",
         "created",
         "last used",
+        "expires",
     ];
     let mut table = Table::new(&columns.map(|name| (name, Align::Left)));
     for token in &tokens {
@@ -150,6 +165,7 @@ async fn list(client: &Client, app: Option<&str>, common: &Common) -> Result<(),
             text("application"),
             text("created_at"),
             text("last_used"),
+            text("expires_at"),
         ]);
     }
     table.print()

@@ -12,6 +12,9 @@ use super::{KIB, MIB};
 /// A shorter admin token could be guessed, or is the placeholder of an example.
 const SECRET_MIN_CHARS: usize = 20;
 
+/// The longest origin: a host's name has at most 253 characters.
+const ORIGIN_MAX_CHARS: usize = 270;
+
 /// The value of a setting.
 pub(crate) trait Value {
     /// Takes over what a person wrote. The error says what it is and what to write, and repeats no secret.
@@ -193,6 +196,49 @@ impl Value for Secret {
 /// Seconds east of UTC, written `UTC` or `+02:00`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Zone(pub i32);
+
+/// Origins as browsers send them, in lower case.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Origins(pub Vec<String>);
+
+impl Value for Origins {
+    fn read(&mut self, text: &str) -> Result<(), String> {
+        let parts = text
+            .split(',')
+            .map(str::trim)
+            .filter(|part| !part.is_empty());
+        self.0 = parts
+            .map(|part| {
+                origin(part).ok_or_else(|| {
+                    wrong(
+                        part,
+                        "an origin without a path, like https://console.example",
+                    )
+                })
+            })
+            .collect::<Result<_, _>>()?;
+        Ok(())
+    }
+
+    fn text(&self, _unit: &str) -> String {
+        self.0.join(",")
+    }
+
+    fn json(&self) -> Json {
+        json!(self.0)
+    }
+}
+
+/// Returns an origin as browsers send it, in lower case: scheme, host and perhaps a port, nothing behind.
+pub(crate) fn origin(text: &str) -> Option<String> {
+    let uri: axum::http::Uri = text.parse().ok()?;
+    let (Some("http" | "https"), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
+        return None;
+    };
+    let bare = text.len() <= ORIGIN_MAX_CHARS && uri.path() == "/" && uri.query().is_none();
+    (bare && !text.ends_with('/') && !authority.as_str().contains('@'))
+        .then(|| text.to_ascii_lowercase())
+}
 
 impl Value for Zone {
     fn read(&mut self, text: &str) -> Result<(), String> {

@@ -8,7 +8,9 @@ use axum::extract::{Extension, Path, RawQuery, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
 use eye_index::{Needs, Order, SearchRequest};
-use eye_log::{Application, Change, Changed, Limits, Offset, TokenKind, format_timestamp};
+use eye_log::{
+    Application, Change, Changed, Limits, Offset, TokenKind, TokenTerms, format_timestamp,
+};
 use serde_json::{Value, json};
 
 use crate::auth::{self, Identity};
@@ -49,8 +51,8 @@ pub(crate) async fn create(
         write: true,
     };
     let (secret, token) = match body.text("token")? {
-        Some(secret) => auth::take_over(secret, kind, None)?,
-        None => auth::draw(kind, None)?,
+        Some(secret) => auth::take_over(secret, kind, None, TokenTerms::default())?,
+        None => auth::draw(kind, None, TokenTerms::default())?,
     };
     let token_id = token.id;
     let registering = Change::RegisterApplication {

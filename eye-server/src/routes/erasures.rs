@@ -155,7 +155,7 @@ async fn erase(
     what: What,
 ) -> Result<Response, Problem> {
     let scope = may_erase(identity)?;
-    let actor = identity.actor(request_id);
+    let (actor, identity) = (identity.actor(request_id), *identity);
     // Complete, whatever it takes: what the index has not seen yet would stay.
     let wanted = Wanted::of(state, &Parameters::from_query(None, &[])?, Needs::Both)?;
     let erasure = view::read(state, wanted, move |state, view| {
@@ -184,9 +184,10 @@ async fn erase(
         };
         let filter = state.log().erasure_filter(&filter);
         if offsets.is_empty() {
-            // The same request again is the same erasure.
-            let mut before = state.log().erasures().into_iter().rev();
-            let same = before.find(|erasure| erasure.filter == filter);
+            // The same request again is the same erasure, for whoever may see that.
+            let same = visible(state, &identity)
+                .filter(|erasure| erasure.filter == filter)
+                .last();
             return same.ok_or_else(|| view.missing("Anything to be erased"));
         }
         let erasure = state

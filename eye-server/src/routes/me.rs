@@ -3,7 +3,6 @@
 use axum::extract::{RawQuery, State};
 use axum::http::StatusCode;
 use axum::response::Response;
-use eye_log::TokenKind;
 use serde_json::json;
 
 use crate::auth::Identity;
@@ -21,10 +20,9 @@ pub(crate) async fn me(
 ) -> Result<Response, Problem> {
     Parameters::from_query(query.as_deref(), &[])?;
     let registry = state.log().registry();
-    let mut body = match registry.tokens().find(|token| token.id == identity.token) {
-        Some(token) => tokens::shape(&registry, token),
-        // The folder's owner, or the token of the environment.
-        None => tokens::described(None, TokenKind::Admin, None, None),
+    let mut body = match registry.token(identity.token) {
+        Some(token) => tokens::shape(&state, &registry, token),
+        None => tokens::shape_of_owner(),
     };
     if let Some(body) = body.as_object_mut() {
         body.insert("store".to_owned(), json!(state.store_id()));

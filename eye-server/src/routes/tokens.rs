@@ -6,20 +6,25 @@ use axum::extract::{Extension, Path, RawQuery, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use eye_log::{
-    ApplicationId, Change, Changed, NewToken, Registry, Token, TokenKind, format_timestamp,
+    ApplicationId, Change, Changed, NewToken, Registry, Token, TokenKind, TokenTerms,
+    format_timestamp,
 };
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::auth::{self, Identity, kind_name, scopes};
+use crate::config::origin;
 use crate::envelope::RequestId;
 use crate::error::{Code, Problem};
-use crate::parameters::Parameters;
+use crate::parameters::{Parameters, instant};
 use crate::registrar::{Page, change};
 use crate::routes::applications::{named, with_secret};
 use crate::routes::json as answer;
 use crate::state::AppState;
 use crate::wire::Object;
+
+/// Pages that may use one token.
+const ORIGINS_MAX: usize = 100;
 
 /// Answers `POST /applications/{name}/tokens`.
 pub(crate) async fn create_for_application(
@@ -33,11 +38,13 @@ pub(crate) async fn create_for_application(
     identity.admin()?;
     Parameters::from_query(query.as_deref(), &[])?;
     let application = named(&state, name)?;
-    let body = Object::read(&state, body, &["scopes", "token"]).await?;
+    let known = ["scopes", "token", "expires_at", "origins"];
+    let body = Object::read(&state, body, &known).await?;
     let (kind, application_id) = (application_kind(&body)?, Some(application.id));
+    let terms = terms(&state, &body, kind)?;
     let token = match body.text("token")? {
-        Some(secret) => auth::take_over(secret, kind, application_id)?,
-        None => auth::draw(kind, application_id)?,
+        Some(secret) => auth::take_over(secret, kind, application_id, terms)?,
+        None => auth::draw(kind, application_id, terms)?,
     };
     issue(&state, identity, &request_id, token).await
 }
@@ -52,7 +59,8 @@ pub(crate) async fn create(
 ) -> Result<Response, Problem> {
     identity.admin()?;
     Parameters::from_query(query.as_deref(), &[])?;
-    let body = Object::read(&state, body, &["kind", "scopes", "application"]).await?;
+    let known = ["kind", "scopes", "application", "expires_at", "origins"];
+    let body = Object::read(&state, body, &known).await?;
     let (kind, application) = match (body.text("kind")?, body.text("application")?) {
         (Some("analyst"), None) => (TokenKind::Analyst, None),
         (Some("admin"), None) => (TokenKind::Admin, None),
@@ -85,7 +93,8 @@ pub(crate) async fn create(
             "Only a token of kind \"application\" has them.",
         ));
     }
-    let token = auth::draw(kind, application.map(|application| application.id))?;
+    let terms = terms(&state, &body, kind)?;
+    let token = auth::draw(kind, application.map(|application| application.id), terms)?;
     issue(&state, identity, &request_id, token).await
 }
 
@@ -139,25 +148,20 @@ pub(crate) async fn revoke(
 }
 
 /// Returns a token without its secret.
-pub(crate) fn shape(registry: &Registry, token: &Token) -> Value {
-    described(
-        Some(token.id),
-        token.kind,
-        name_of(registry, token.application),
-        Some(token.created_at),
-    )
+pub(crate) fn shape(state: &AppState, registry: &Registry, token: &Token) -> Value {
+    json!({
+        "id": token.id, "kind": kind_name(token.kind), "scopes": scopes(token.kind),
+        "application": name_of(registry, token.application), "created_at": format_timestamp(token.created_at),
+        "last_used": state.usage().last(token.id).map(format_timestamp),
+        "expires_at": token.terms.expires_at.map(format_timestamp), "origins": token.terms.origins,
+    })
 }
 
-/// Returns the shape of a token from its parts.
-pub(crate) fn described(
-    id: Option<Uuid>,
-    kind: TokenKind,
-    application: Option<&str>,
-    created_at: Option<i64>,
-) -> Value {
+/// Returns the shape of what is an admin and no token of the registry: the folder's owner, and `EYE_ADMIN_TOKEN`.
+pub(crate) fn shape_of_owner() -> Value {
     json!({
-        "id": id, "kind": kind_name(kind), "scopes": scopes(kind), "application": application,
-        "created_at": created_at.map(format_timestamp), "last_used": null, "expires_at": null, "origins": [],
+        "id": null, "kind": kind_name(TokenKind::Admin), "scopes": scopes(TokenKind::Admin), "application": null,
+        "created_at": null, "last_used": null, "expires_at": null, "origins": [],
     })
 }
 
@@ -196,6 +200,48 @@ fn application_kind(body: &Object) -> Result<TokenKind, Problem> {
     })
 }
 
+/// Reads until when and from where a new token is accepted.
+fn terms(state: &AppState, body: &Object, kind: TokenKind) -> Result<TokenTerms, Problem> {
+    let now = eye_log::now();
+    let zone = state.settings().default_timezone.0;
+    let expires_at = body.text("expires_at")?.map(|text| {
+        let wrong = || {
+            let message =
+                "Must be a time that is still to come: RFC 3339, a date, or now+90d with one of s m h d w.";
+            Problem::parameter("expires_at", message)
+        };
+        let instant = instant(text, now, zone);
+        instant.filter(|instant| *instant > now).ok_or_else(wrong)
+    });
+    let origins = body.texts("origins")?.unwrap_or_default();
+    if !origins.is_empty() && !matches!(kind, TokenKind::Application { .. }) {
+        return Err(Problem::parameter(
+            "origins",
+            "Only a token of an application has them.",
+        ));
+    }
+    if origins.len() > ORIGINS_MAX {
+        return Err(Problem::parameter(
+            "origins",
+            format!("At most {ORIGINS_MAX} can be kept."),
+        ));
+    }
+    Ok(TokenTerms {
+        expires_at: expires_at.transpose()?,
+        origins: origins
+            .into_iter()
+            .map(|text| {
+                origin(text.trim()).ok_or_else(|| {
+                    let message = format!(
+                        "{text:?} is no origin; write https://shop.example, without a path."
+                    );
+                    Problem::parameter("origins", message)
+                })
+            })
+            .collect::<Result<_, _>>()?,
+    })
+}
+
 async fn issue(
     state: &AppState,
     identity: Identity,
@@ -207,7 +253,7 @@ async fn issue(
     else {
         return Err(unexpected());
     };
-    let mut body = shape(&state.log().registry(), &token);
+    let mut body = shape(state, &state.log().registry(), &token);
     if let Some(body) = body.as_object_mut() {
         body.insert("token".to_owned(), json!(secret));
     }
@@ -228,7 +274,7 @@ fn page(
         .map(|token| {
             (
                 format!("{:020}{}", token.created_at.max(0), token.id),
-                shape(&registry, token),
+                shape(state, &registry, token),
             )
         })
         .collect();

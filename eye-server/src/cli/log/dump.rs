@@ -3,18 +3,16 @@
 use super::records::{Records, Selection, application_name, time, written};
 use crate::cli::{Failure, Outcome, note, progress::Progress, unprinted};
 use eye_log::{
-    Offset, Registry, TokenKind,
-    record::{ErasureState, EventRecord, Reason, Record, RegistryRecord},
-    registry::RegistryChange,
+    Offset, Registry,
+    record::{EventRecord, Record},
 };
-use eye_server::on_one_line;
-use serde_json::{Value, json};
+use eye_server::{control_line, on_one_line};
+use serde_json::Value;
 use std::{
     io::{self, BufWriter, IsTerminal as _, Write},
     ops::ControlFlow,
     path::Path,
 };
-use uuid::Uuid;
 
 /// Print the log's records as NDJSON, oldest first
 ///
@@ -86,53 +84,10 @@ fn write_record(
 ) -> io::Result<()> {
     match record {
         Record::Event(event) => write_event(out, offset, event, registry),
-        Record::Registry(record) => {
-            let line = registry_line(offset, record, registry);
-            writeln!(out, "{line}")
-        }
-        Record::Maintenance(record) => {
-            let line = json!({
-                "offset": offset, "kind": "maintenance", "received_at": written(record.at), "by": actor(record.by),
-                "request": record.request, "reason": reason_name(record.reason), "erasure": record.erasure,
-                "events": record.records, "blocks": record.blocks.len(),
-            });
-            writeln!(out, "{line}")
-        }
-        Record::Erasure(record) => {
-            let line = json!({
-                "offset": offset, "kind": "erasure", "received_at": written(record.at), "by": actor(record.by),
-                "request": record.request, "id": record.id, "done": record.state == ErasureState::Done,
-                "sessions": record.sessions.len(), "events": record.events, "ranges": record.ranges,
-            });
-            writeln!(out, "{line}")
-        }
-        Record::Tally(record) => {
-            let line = json!({
-                "offset": offset, "kind": "tally", "received_at": written(record.at),
-                "application": record.application.map(|id| application_name(registry, id)),
-                "duplicates": record.duplicates, "rejected": record.rejected,
-                "unauthenticated": record.unauthenticated,
-            });
-            writeln!(out, "{line}")
-        }
-        // Its place is kept, so that whoever counts offsets finds none missing.
-        Record::Gone(reason) => {
-            let line = json!({"offset": offset, "kind": reason_name(*reason)});
-            writeln!(out, "{line}")
-        }
-    }
-}
-
-/// Returns who acted; where nobody is named it was the owner of the folder.
-fn actor(by: Uuid) -> Option<Uuid> {
-    (!by.is_nil()).then_some(by)
-}
-
-fn reason_name(reason: Reason) -> &'static str {
-    match reason {
-        Reason::Erased => "erased",
-        Reason::Expired => "expired",
-        Reason::Lost => "lost",
+        other => match control_line(offset, other, registry) {
+            Some(line) => writeln!(out, "{line}"),
+            None => Ok(()),
+        },
     }
 }
 
@@ -164,58 +119,4 @@ fn write_event(
         write!(out, ",\"meta\":{}", on_one_line(event.meta))?;
     }
     writeln!(out, "}}")
-}
-
-fn registry_line(offset: Offset, record: &RegistryRecord, registry: &Registry) -> Value {
-    let name = |id| application_name(registry, id);
-    let (kind, change) = match &record.change {
-        RegistryChange::Registered { application, name } => (
-            "application",
-            json!({"change": "registered", "application": name, "number": application.0}),
-        ),
-        RegistryChange::SetActive {
-            application,
-            active,
-        } => {
-            let change = if *active { "enabled" } else { "disabled" };
-            (
-                "application",
-                json!({"change": change, "application": name(*application)}),
-            )
-        }
-        RegistryChange::SetLimits {
-            application,
-            limits,
-        } => (
-            "application",
-            json!({"change": "limits", "application": name(*application), "retention_days": limits.retention_days,
-                   "max_bytes": limits.max_bytes, "rate": limits.rate}),
-        ),
-        RegistryChange::Issued(token) => {
-            let (token_kind, scopes) = match token.kind {
-                TokenKind::Application { read, write } => {
-                    let scopes = [("write", write), ("read", read)];
-                    let scopes = scopes.into_iter().filter(|(_, may)| *may);
-                    ("application", scopes.map(|(scope, _)| scope).collect())
-                }
-                TokenKind::Analyst => ("analyst", vec!["read"]),
-                TokenKind::Admin => ("admin", vec!["read", "write"]),
-            };
-            (
-                "token",
-                json!({"change": "issued", "token": token.token, "token_kind": token_kind, "scopes": scopes,
-                       "application": token.application.map(name)}),
-            )
-        }
-        RegistryChange::Revoked { token } => {
-            ("token", json!({"change": "revoked", "token": token}))
-        }
-    };
-    let mut line = json!({
-        "offset": offset, "kind": kind, "received_at": written(record.at), "by": actor(record.by), "request": record.request,
-    });
-    if let (Value::Object(line), Value::Object(change)) = (&mut line, change) {
-        line.extend(change);
-    }
-    line
 }

@@ -31,6 +31,16 @@ pub(crate) enum Parcel {
     },
 }
 
+impl Parcel {
+    /// Returns how many events the request brought.
+    pub(crate) fn events(&self) -> usize {
+        match self {
+            Self::One { .. } => 1,
+            Self::Many { items, refused, .. } => items.len() + refused.len(),
+        }
+    }
+}
+
 /// An item of a request that is not stored, and why.
 #[derive(Debug)]
 pub(crate) struct Refused {

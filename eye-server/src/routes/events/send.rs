@@ -5,6 +5,7 @@ use axum::extract::{Extension, Request, State};
 use axum::http::{HeaderMap, header};
 use axum::response::Response;
 use eye_log::{ApplicationId, Receipt};
+use uuid::Uuid;
 
 use super::answer;
 use super::parcel::{Parcel, Parsed, open, parse_only};
@@ -21,6 +22,7 @@ const JUDGED_INLINE_MAX_BYTES: usize = 256 << 10;
 /// A request that may send, read to its end.
 struct Received {
     headers: HeaderMap,
+    token: Uuid,
     application: ApplicationId,
     all_or_nothing: bool,
     media_type: MediaType,
@@ -53,6 +55,7 @@ async fn receive(state: &AppState, request: Request) -> Result<Received, Problem
     let body = read_body(body, limit, state.settings(), &mut charge).await?;
     Ok(Received {
         headers,
+        token: identity.token,
         application,
         all_or_nothing,
         media_type,
@@ -69,6 +72,7 @@ pub(crate) async fn send(
 ) -> Result<Response, Problem> {
     let Received {
         headers,
+        token,
         application,
         all_or_nothing,
         media_type,
@@ -83,7 +87,12 @@ pub(crate) async fn send(
     } else {
         judge_aside(&state, body, encoding, media_type, application, charge).await
     };
-    let (parcel, charge) = judged.inspect_err(|problem| state.metrics().refused(problem))?;
+    let (parcel, charge) = judged
+        .and_then(|judged| {
+            keep_to_rate(&state, token, application, judged.0.events())?;
+            Ok(judged)
+        })
+        .inspect_err(|problem| state.metrics().refused(problem))?;
     let minimal = wants_minimal(&headers);
     match parcel {
         Parcel::One { batch, id } => {
@@ -112,6 +121,21 @@ pub(crate) async fn send(
                 .with(&receipt, &items)
                 .answer(minimal, all_or_nothing)
         }
+    }
+}
+
+/// Fails if the token has sent more than its application's rate allows.
+fn keep_to_rate(
+    state: &AppState,
+    token: Uuid,
+    application: ApplicationId,
+    events: usize,
+) -> Result<(), Problem> {
+    let registry = state.log().registry();
+    let limits = registry.application(application).map(|known| known.limits);
+    match limits.and_then(|limits| limits.rate) {
+        Some(rate) => state.usage().spend(token, rate, events),
+        None => Ok(()),
     }
 }
 
