@@ -20,11 +20,13 @@ use crate::progress::Needs;
 use crate::purge::Purged;
 use crate::rebuilding;
 use crate::sealing::SealQueue;
+use crate::search::facets::{FacetOptions, FacetValue, FieldColumns, FieldFigures, facets, paths};
+use crate::search::histogram::{Buckets, Histogram, histogram};
 use crate::search::matches::{Subject, clause_holds};
 use crate::search::part::Part;
 use crate::search::query::{Clause, Field, Kind, Span, Test};
 use crate::search::shards::Shards;
-use crate::search::{Fields, LogCheck, collect, collect_all, count, plan};
+use crate::search::{Fields, LogCheck, Matching, collect, collect_all, count, plan};
 use eye_log::priority::lower_priority;
 
 /// Up to so many matches, a list by session is made by sorting them; beyond, by walking the sessions.
@@ -215,6 +217,44 @@ impl Index {
         let fields = self.inner.shards.fields();
         let plan = plan(request, fields, &check, &self.hidden())?;
         count(&parts, &plan, fields, request, &check)
+    }
+
+    /// Counts the matches per bucket of time; with a field and values of it, also those that have each of the values, and last
+    /// those that have another one. Blocks.
+    pub fn histogram(
+        &self,
+        request: &SearchRequest,
+        buckets: &Buckets,
+        split: Option<(&FieldColumns, &[FacetValue])>,
+    ) -> Result<Histogram, SearchError> {
+        self.matching(request, |matching| histogram(matching, buckets, split))
+    }
+
+    /// Counts the values of fields over every match. Returns how many match, and each field's figures. Blocks.
+    pub fn facets(
+        &self,
+        request: &SearchRequest,
+        fields: &[FieldColumns],
+        options: FacetOptions,
+    ) -> Result<(u64, Vec<FieldFigures>), SearchError> {
+        self.matching(request, |matching| facets(matching, fields, options))
+    }
+
+    /// Lists the paths of `data` that begin with `prefix` and that events around the matches have, by name: those without a
+    /// match among them have figures of zero. Blocks.
+    pub fn paths(&self, request: &SearchRequest, prefix: &str) -> Result<Vec<String>, SearchError> {
+        self.matching(request, |matching| paths(matching, prefix))
+    }
+
+    fn matching<R>(
+        &self,
+        request: &SearchRequest,
+        ask: impl FnOnce(&Matching<'_>) -> Result<R, SearchError>,
+    ) -> Result<R, SearchError> {
+        let (check, parts) = (self.check(request), self.inner.shards.parts());
+        let fields = self.inner.shards.fields();
+        let plan = plan(request, fields, &check, &self.hidden())?;
+        ask(&Matching::new(&parts, &plan, fields, request, &check)?)
     }
 
     fn check(&self, request: &SearchRequest) -> LogCheck {

@@ -2,6 +2,7 @@
 
 mod access;
 mod auth;
+mod calendar;
 mod caretaker;
 pub mod config;
 mod cursor;
@@ -12,6 +13,7 @@ mod listing;
 pub mod logging;
 mod metrics;
 mod parameters;
+mod question;
 mod registrar;
 mod router;
 mod routes;

@@ -20,7 +20,17 @@ pub(crate) struct Parameters(BTreeMap<String, String>);
 impl Parameters {
     /// Reads a query string. A name that is not among `known`, or that is given twice, is refused.
     pub(crate) fn from_query(query: Option<&str>, known: &[&str]) -> Result<Self, Problem> {
+        Ok(Self::with_list(query, known, "")?.0)
+    }
+
+    /// Does the same where the parameter `list` may be given again and again; also returns its values, in order.
+    pub(crate) fn with_list(
+        query: Option<&str>,
+        known: &[&str],
+        list: &str,
+    ) -> Result<(Self, Vec<String>), Problem> {
         let mut given = BTreeMap::new();
+        let mut listed = Vec::new();
         for pair in query
             .unwrap_or_default()
             .split('&')
@@ -34,11 +44,13 @@ impl Parameters {
             if !known.contains(&name.as_str()) {
                 return Err(unknown(&name, known));
             }
-            if given.insert(name.clone(), value).is_some() {
+            if name == list {
+                listed.push(value);
+            } else if given.insert(name.clone(), value).is_some() {
                 return Err(Problem::parameter(&name, "is given twice."));
             }
         }
-        Ok(Self(given))
+        Ok((Self(given), listed))
     }
 
     /// Returns the `token` of a query string, whatever else stands there: who asks is settled before anything else.

@@ -9,8 +9,8 @@ use axum::{Extension, Router};
 use crate::access::note;
 use crate::envelope::{envelope, other_method, unknown_path};
 use crate::routes::{
-    admin, applications, audit, erasures, events, health, me, metrics, search, sessions, tasks,
-    tokens,
+    admin, applications, audit, erasures, events, facets, health, histogram, me, metrics, search,
+    sessions, tasks, tokens,
 };
 use crate::state::AppState;
 
@@ -26,6 +26,9 @@ fn routes() -> Vec<(&'static str, MethodRouter<AppState>)> {
         ),
         ("/sessions/{id}/events", get(sessions::events)),
         ("/search", get(search::search).post(search::search)),
+        ("/histogram", get(histogram::histogram)),
+        ("/facets", get(facets::facets)),
+        ("/fields", get(facets::fields)),
         ("/erasures", post(erasures::create).get(erasures::list)),
         ("/erasures/{id}", get(erasures::one)),
         ("/me", get(me::me)),

@@ -113,6 +113,9 @@ fn rows() -> Vec<Row> {
             ..row("GET /search", Lists)
         },
         with("POST /search", json!({"q": MARK}), Lists),
+        row("GET /histogram", Lists),
+        row("GET /facets", Lists),
+        row("GET /fields", Lists),
         row("GET /erasures", OwnDeeds),
         row("GET /applications", Admins(200)),
         with(

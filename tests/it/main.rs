@@ -23,6 +23,8 @@ mod dumping;
 mod edge_cases;
 /// What was erased or has expired is in no answer and in no byte, and the chain of seals still verifies.
 mod erasing;
+/// Counts over time, of values and of fields are what a plain count says.
+mod figures;
 /// The server says who you are, what the limits are and how it feels, and stops without losing an answer.
 mod health;
 /// Every route, asked with every kind of token.

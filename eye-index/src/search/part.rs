@@ -4,8 +4,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use eye_log::Offset;
-use tantivy::columnar::{BytesColumn, ColumnValues};
-use tantivy::index::SegmentId;
+use tantivy::columnar::{BytesColumn, ColumnValues, ColumnarReader};
+use tantivy::index::{SegmentComponent, SegmentId};
 use tantivy::{DocId, Segment, SegmentReader};
 
 use super::schema::Fields;
@@ -20,6 +20,8 @@ pub(crate) struct Part {
     offsets: Arc<dyn ColumnValues<u64>>,
     timestamps: Arc<dyn ColumnValues<i64>>,
     sessions: Option<BytesColumn>,
+    /// All columns, by the names they have in the file.
+    columns: ColumnarReader,
     /// Earliest and latest timestamp of every [`BLOCK_DOCS`] documents.
     blocks: Vec<(i64, i64)>,
     first_offset: Offset,
@@ -42,6 +44,10 @@ impl Part {
         let offsets = columns.column_first_or_default::<u64>(name(fields.offset))?;
         let timestamps = columns.column_first_or_default::<i64>(name(fields.timestamp))?;
         let sessions = columns.bytes(name(fields.session))?;
+        let file = segment
+            .open_read(SegmentComponent::FastFields)
+            .map_err(tantivy::TantivyError::from)?;
+        let all_columns = ColumnarReader::open(file).map_err(tantivy::TantivyError::from)?;
         let docs = reader.max_doc();
         let mut blocks = Vec::with_capacity((docs / BLOCK_DOCS) as usize + 1);
         let mut values = vec![0; BLOCK_DOCS as usize];
@@ -61,6 +67,7 @@ impl Part {
             offsets,
             timestamps,
             sessions,
+            columns: all_columns,
             blocks,
             first_offset,
         })
@@ -101,6 +108,27 @@ impl Part {
 
     pub(crate) fn timestamp(&self, doc: DocId) -> i64 {
         self.timestamps.get_val(doc)
+    }
+
+    pub(crate) fn timestamps(&self) -> &Arc<dyn ColumnValues<i64>> {
+        &self.timestamps
+    }
+
+    /// Returns the column of sessions, whose dictionary has them in order.
+    pub(crate) fn sessions(&self) -> Option<&BytesColumn> {
+        self.sessions.as_ref()
+    }
+
+    /// Returns all columns, by the names they have in the file.
+    pub(crate) fn columns(&self) -> &ColumnarReader {
+        &self.columns
+    }
+
+    /// Returns the earliest and the latest timestamp.
+    pub(crate) fn times(&self) -> (i64, i64) {
+        let earliest = self.blocks.iter().map(|block| block.0).min();
+        let latest = self.blocks.iter().map(|block| block.1).max();
+        (earliest.unwrap_or(i64::MAX), latest.unwrap_or(i64::MIN))
     }
 
     /// Returns the session of a document.

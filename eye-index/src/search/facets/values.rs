@@ -1,0 +1,384 @@
+//! The values of a field in one part, document by document.
+
+use std::sync::Arc;
+
+use eye_log::{ApplicationId, Registry};
+use tantivy::DocId;
+use tantivy::columnar::{BytesColumn, Cardinality, Column, DynamicColumn};
+use uuid::Uuid;
+
+use super::each_value;
+use super::merge::{EXACT_DOUBLE, FacetValue, PartFigures};
+use crate::error::SearchError;
+use crate::search::flatten::{NULL_ROOT, PATH_SEPARATOR};
+use crate::search::log_check::{LogCheck, Looker};
+use crate::search::matching::Docs;
+use crate::search::part::Part;
+
+/// How many documents are looked at together.
+const TOGETHER: usize = 1024;
+
+/// A field whose values can be counted.
+#[derive(Debug, Clone)]
+pub enum FieldColumns {
+    /// `category` or `name`.
+    Label(&'static str),
+    /// `application`, with the names of all.
+    Application(Arc<Registry>),
+    /// `session_id`
+    Session,
+    /// A path in `data`, keys with dots between.
+    Data(String),
+}
+
+impl FieldColumns {
+    /// Returns the field of a name as queries have it; `None` for one whose values are different for every event.
+    pub fn named(name: &str, registry: &Arc<Registry>) -> Option<Self> {
+        Some(match name {
+            "category" => Self::Label("category"),
+            "name" => Self::Label("name"),
+            "application" => Self::Application(registry.clone()),
+            "session_id" => Self::Session,
+            "id" | "offset" | "timestamp" | "received_at" => return None,
+            path => Self::Data(path.strip_prefix("data.").unwrap_or(path).to_owned()),
+        })
+    }
+
+    pub(super) fn path(&self) -> Option<&str> {
+        match self {
+            Self::Data(path) => Some(path),
+            _ => None,
+        }
+    }
+}
+
+/// A field, opened in one part.
+pub(crate) struct Values<'q> {
+    field: &'q FieldColumns,
+    part: &'q Part,
+    check: &'q LogCheck,
+    looker: Option<Looker>,
+    strings: Option<BytesColumn>,
+    numbers: Vec<DynamicColumn>,
+    bools: Option<Column<bool>>,
+    nulls: Option<Column<bool>>,
+    /// Set for events whose values are not all in the columns.
+    partial: Option<Column<u64>>,
+}
+
+/// What a part's columns say, and which documents they cannot answer for.
+pub(super) struct Counted {
+    pub(super) figures: PartFigures,
+    pub(super) asks: Vec<DocId>,
+}
+
+/// Rows that values are counted in.
+pub(crate) struct Slots<'v> {
+    values: &'v [FacetValue],
+    /// Of every string in the dictionary.
+    of_strings: Vec<usize>,
+    found: Vec<FacetValue>,
+}
+
+impl<'q> Values<'q> {
+    pub(crate) fn open(
+        field: &'q FieldColumns,
+        part: &'q Part,
+        check: &'q LogCheck,
+    ) -> Result<Self, SearchError> {
+        let mut values = Self {
+            field,
+            part,
+            check,
+            looker: None,
+            strings: None,
+            numbers: Vec::new(),
+            bools: None,
+            nulls: None,
+            partial: None,
+        };
+        let fast = part.reader.fast_fields();
+        let path = match field {
+            FieldColumns::Label(name) => {
+                values.strings = fast.str(name)?.map(BytesColumn::from);
+                return Ok(values);
+            }
+            FieldColumns::Application(_) => {
+                values
+                    .numbers
+                    .push(DynamicColumn::U64(fast.u64("application")?));
+                return Ok(values);
+            }
+            FieldColumns::Session => {
+                values.strings = part.sessions().cloned();
+                return Ok(values);
+            }
+            FieldColumns::Data(path) => path.replace('.', PATH_SEPARATOR.encode_utf8(&mut [0; 4])),
+        };
+        let name = format!("data{PATH_SEPARATOR}{path}");
+        for handle in part.columns().read_columns(&name)? {
+            match handle.open()? {
+                DynamicColumn::Str(column) => values.strings = Some(column.into()),
+                DynamicColumn::Bool(column) => values.bools = Some(column),
+                column if column.is_numerical() => values.numbers.push(column),
+                _ => {}
+            }
+        }
+        let name = format!("data{PATH_SEPARATOR}{NULL_ROOT}{PATH_SEPARATOR}{path}");
+        for handle in part.columns().read_columns(&name)? {
+            if let DynamicColumn::Bool(column) = handle.open()? {
+                values.nulls = Some(column);
+            }
+        }
+        values.partial = fast
+            .u64("partial")
+            .ok()
+            .filter(|column| column.values.num_vals() > 0 && column.max_value() > 0);
+        Ok(values)
+    }
+
+    /// Counts the values of these documents.
+    pub(super) fn count(&mut self, part: &Part, docs: &Docs, times: bool) -> Counted {
+        let mut counted = Counted {
+            figures: PartFigures::default(),
+            asks: Vec::new(),
+        };
+        let mut strings = vec![0u32; self.strings.as_ref().map_or(0, BytesColumn::num_terms)];
+        if !self.count_quickly(docs, times, &mut strings, &mut counted.figures) {
+            let (mut ords, mut found) = (Vec::new(), Vec::new());
+            docs.each(|doc| {
+                if self.must_ask(doc) {
+                    counted.asks.push(doc);
+                    return;
+                }
+                let mut kinds = [false; 4];
+                if let Some(column) = &self.strings {
+                    ords.clear();
+                    ords.extend(column.term_ords(doc));
+                    ords.sort_unstable();
+                    ords.dedup();
+                    kinds[0] = !ords.is_empty();
+                    for ord in &ords {
+                        strings[usize::try_from(*ord).unwrap_or(usize::MAX)] += 1;
+                    }
+                }
+                found.clear();
+                self.push_others(doc, &mut found);
+                found.sort_unstable();
+                found.dedup();
+                for value in found.drain(..) {
+                    match &value {
+                        FacetValue::Text(_) => kinds[0] = true,
+                        FacetValue::Integer(_) | FacetValue::Double(_) => kinds[1] = true,
+                        FacetValue::Bool(_) => kinds[2] = true,
+                        FacetValue::Null => kinds[3] = true,
+                    }
+                    if value != FacetValue::Null {
+                        counted.figures.push_other(value);
+                    }
+                }
+                let timestamp = times.then(|| part.timestamp(doc));
+                counted.figures.count_event(kinds, timestamp);
+            });
+        }
+        let strings = self.strings.clone().map(|column| (column, strings));
+        match self.field {
+            // Session ids are bytes in the dictionary; as text they sort the same.
+            FieldColumns::Session => {
+                let mut bytes = Vec::new();
+                for (ord, count) in strings
+                    .iter()
+                    .flat_map(|(_, counts)| counts.iter().enumerate())
+                {
+                    if *count > 0
+                        && let Some((column, _)) = &strings
+                        && column.ord_to_bytes(ord as u64, &mut bytes).unwrap_or(false)
+                        && let Ok(session) = Uuid::from_slice(&bytes)
+                    {
+                        let value = FacetValue::Text(session.to_string());
+                        counted.figures.others.insert(value, *count);
+                    }
+                }
+            }
+            _ => counted.figures.strings = strings,
+        }
+        counted
+    }
+
+    /// Counts a field that is one column of strings and at most one to a document, in rows; returns whether it is.
+    fn count_quickly(
+        &self,
+        docs: &Docs,
+        times: bool,
+        strings: &mut [u32],
+        figures: &mut PartFigures,
+    ) -> bool {
+        let Some(column) = &self.strings else {
+            return false;
+        };
+        let ords = column.ords();
+        let alone = self.numbers.is_empty()
+            && self.bools.is_none()
+            && self.nulls.is_none()
+            && self.partial.is_none();
+        if times || !alone || ords.get_cardinality() == Cardinality::Multivalued {
+            return false;
+        }
+        let mut present = 0u64;
+        let mut count = |ord: u64| {
+            strings[usize::try_from(ord).unwrap_or(usize::MAX)] += 1;
+            present += 1;
+        };
+        match docs {
+            Docs::All(_) => {
+                let mut buffer = [0; TOGETHER];
+                let rows = ords.values.num_vals();
+                for start in (0..rows).step_by(TOGETHER) {
+                    let buffer = &mut buffer[..((rows - start) as usize).min(TOGETHER)];
+                    ords.values.get_range(u64::from(start), buffer);
+                    buffer.iter().for_each(|ord| count(*ord));
+                }
+            }
+            Docs::Some(docs) => {
+                let mut buffer = [None; TOGETHER];
+                for docs in docs.chunks(TOGETHER) {
+                    let buffer = &mut buffer[..docs.len()];
+                    ords.first_vals(docs, buffer);
+                    buffer.iter().flatten().for_each(|ord| count(*ord));
+                }
+            }
+        }
+        figures.present = present;
+        figures.types[0] = present;
+        true
+    }
+
+    /// Says whether the columns do not hold all values of a document, or not as they were sent.
+    fn must_ask(&self, doc: DocId) -> bool {
+        let partial = self
+            .partial
+            .as_ref()
+            .is_some_and(|partial| partial.first(doc) == Some(1));
+        // A column that holds any double holds its integers as doubles too.
+        partial
+            || self.numbers.iter().any(|column| match column {
+                DynamicColumn::F64(column) => column
+                    .values_for_doc(doc)
+                    .any(|value| value.abs() >= EXACT_DOUBLE),
+                _ => false,
+            })
+    }
+
+    /// Adds the values of a document that are no strings of a dictionary.
+    fn push_others(&self, doc: DocId, found: &mut Vec<FacetValue>) {
+        if let FieldColumns::Application(registry) = self.field {
+            for column in &self.numbers {
+                if let DynamicColumn::U64(column) = column {
+                    found.extend(column.values_for_doc(doc).map(|number| {
+                        let id = ApplicationId(u32::try_from(number).unwrap_or(u32::MAX));
+                        let known = registry.application(id);
+                        FacetValue::Text(known.map_or_else(String::new, |known| known.name.clone()))
+                    }));
+                }
+            }
+            return;
+        }
+        for column in &self.numbers {
+            match column {
+                DynamicColumn::I64(column) => found.extend(
+                    column
+                        .values_for_doc(doc)
+                        .map(|value| FacetValue::Integer(value.into())),
+                ),
+                DynamicColumn::U64(column) => found.extend(
+                    column
+                        .values_for_doc(doc)
+                        .map(|value| FacetValue::Integer(value.into())),
+                ),
+                DynamicColumn::F64(column) => {
+                    found.extend(column.values_for_doc(doc).map(FacetValue::of_double));
+                }
+                _ => {}
+            }
+        }
+        if let Some(column) = &self.bools {
+            found.extend(column.values_for_doc(doc).map(FacetValue::Bool));
+        }
+        if self
+            .nulls
+            .as_ref()
+            .is_some_and(|column| column.first(doc).is_some())
+        {
+            found.push(FacetValue::Null);
+        }
+    }
+
+    /// Gives each of `values` a row, and one behind them to all others.
+    pub(crate) fn slots<'v>(&self, values: &'v [FacetValue]) -> Result<Slots<'v>, SearchError> {
+        let mut of_strings = Vec::new();
+        if let (Some(column), false) = (&self.strings, matches!(self.field, FieldColumns::Session))
+        {
+            of_strings = vec![values.len(); column.num_terms()];
+            for (row, value) in values.iter().enumerate() {
+                if let FacetValue::Text(text) = value
+                    && let Some(ord) = column.dictionary().term_ord(text.as_bytes())?
+                    && let Some(slot) = usize::try_from(ord)
+                        .ok()
+                        .and_then(|ord| of_strings.get_mut(ord))
+                {
+                    *slot = row;
+                }
+            }
+        }
+        Ok(Slots {
+            values,
+            of_strings,
+            found: Vec::new(),
+        })
+    }
+
+    /// Adds the rows of a document's values, each once.
+    pub(crate) fn slots_of(&mut self, doc: DocId, slots: &mut Slots<'_>, rows: &mut Vec<usize>) {
+        let mut found = std::mem::take(&mut slots.found);
+        found.clear();
+        if self.must_ask(doc) {
+            let offset = self.part.offset(doc);
+            let wanted = self.field.path().unwrap_or_default();
+            let looker = self.looker.get_or_insert_with(|| self.check.looker());
+            looker.passes(offset, |subject| {
+                each_value(subject.event, |path, value| {
+                    if path == wanted {
+                        found.push(value);
+                    }
+                });
+                true
+            });
+        } else {
+            if let Some(column) = &self.strings {
+                for ord in column.term_ords(doc) {
+                    if matches!(self.field, FieldColumns::Session) {
+                        let mut bytes = Vec::new();
+                        if column.ord_to_bytes(ord, &mut bytes).unwrap_or(false)
+                            && let Ok(session) = Uuid::from_slice(&bytes)
+                        {
+                            found.push(FacetValue::Text(session.to_string()));
+                        }
+                    } else if let Some(row) = usize::try_from(ord)
+                        .ok()
+                        .and_then(|ord| slots.of_strings.get(ord))
+                    {
+                        rows.push(*row);
+                    }
+                }
+            }
+            self.push_others(doc, &mut found);
+        }
+        for value in found.iter().filter(|value| **value != FacetValue::Null) {
+            let row = slots.values.iter().position(|known| known == value);
+            rows.push(row.unwrap_or(slots.values.len()));
+        }
+        rows.sort_unstable();
+        rows.dedup();
+        slots.found = found;
+    }
+}

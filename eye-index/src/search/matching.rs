@@ -1,0 +1,156 @@
+//! Every match of a question, search segment by search segment: what figures are made of.
+
+use std::num::NonZero;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tantivy::COLLECT_BLOCK_BUFFER_LEN;
+use tantivy::query::{EnableScoring, Weight};
+use tantivy::{DocId, TERMINATED};
+
+use super::docsets::open_all;
+use super::log_check::LogCheck;
+use super::part::Part;
+use super::plan::Plan;
+use super::schema::Fields;
+use crate::error::SearchError;
+use crate::page::SearchRequest;
+
+/// Below so many documents a second thread costs more than it brings.
+const ALONE_MAX_DOCS: u64 = 50_000;
+/// How often the deadline is looked at. Documents.
+const DOCS_PER_LOOK: usize = 4096;
+
+/// A question, planned, about parts.
+pub(crate) struct Matching<'q> {
+    pub(crate) parts: Vec<&'q Arc<Part>>,
+    pub(crate) check: &'q LogCheck,
+    plan: &'q Plan,
+    weight: Box<dyn Weight>,
+}
+
+/// The matching documents of a part, ascending.
+pub(crate) enum Docs {
+    /// All of them, so many.
+    All(u32),
+    /// These.
+    Some(Vec<DocId>),
+}
+
+impl Docs {
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::All(count) => *count as usize,
+            Self::Some(docs) => docs.len(),
+        }
+    }
+
+    /// Hands them on in order.
+    pub(crate) fn each(&self, mut see: impl FnMut(DocId)) {
+        match self {
+            Self::All(count) => (0..*count).for_each(see),
+            Self::Some(docs) => docs.iter().for_each(|doc| see(*doc)),
+        }
+    }
+}
+
+impl<'q> Matching<'q> {
+    pub(crate) fn new(
+        parts: &'q [Arc<Part>],
+        plan: &'q Plan,
+        fields: &Fields,
+        request: &SearchRequest,
+        check: &'q LogCheck,
+    ) -> Result<Self, SearchError> {
+        let inside = |part: &&Arc<Part>| {
+            let (earliest, latest) = part.times();
+            part.first_offset() < request.as_of
+                && request.from.is_none_or(|from| latest >= from)
+                && request.to.is_none_or(|to| earliest < to)
+        };
+        Ok(Self {
+            parts: parts.iter().filter(inside).collect(),
+            check,
+            plan,
+            weight: plan
+                .query()
+                .weight(EnableScoring::disabled_from_schema(&fields.schema))?,
+        })
+    }
+
+    /// Hands each part with its matching documents to `work`, on as many threads as there are processors, and returns what
+    /// came of them, in the order of the parts. Parts without a match are left out.
+    pub(crate) fn by_part<R: Send>(
+        &self,
+        work: impl Fn(&Part, Docs) -> Result<R, SearchError> + Sync,
+    ) -> Result<Vec<R>, SearchError> {
+        let all: u64 = self.parts.iter().map(|part| u64::from(part.docs())).sum();
+        let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
+        let threads = if all <= ALONE_MAX_DOCS {
+            1
+        } else {
+            processors.min(self.parts.len())
+        };
+        let next = AtomicUsize::new(0);
+        let done = Mutex::new(Vec::with_capacity(self.parts.len()));
+        let turn = || -> Result<(), SearchError> {
+            loop {
+                let place = next.fetch_add(1, Ordering::Relaxed);
+                let Some(part) = self.parts.get(place) else {
+                    return Ok(());
+                };
+                let docs = self.docs(part)?;
+                if docs.len() > 0 {
+                    let result = work(part, docs)?;
+                    let mut done = done.lock().unwrap_or_else(PoisonError::into_inner);
+                    done.push((place, result));
+                }
+            }
+        };
+        std::thread::scope(|scope| {
+            let others: Vec<_> = (1..threads).map(|_| scope.spawn(turn)).collect();
+            let mine = turn();
+            let theirs = others.into_iter().map(|other| {
+                other
+                    .join()
+                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            });
+            theirs.fold(mine, Result::and)
+        })?;
+        self.check.verdict()?;
+        let mut done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
+        done.sort_unstable_by_key(|(place, _)| *place);
+        Ok(done.into_iter().map(|(_, result)| result).collect())
+    }
+
+    fn docs(&self, part: &Part) -> Result<Docs, SearchError> {
+        let mut found = self.weight.scorer(&part.reader, 1.0)?;
+        let mut docs = Vec::with_capacity(found.size_hint() as usize);
+        let mut passes = open_all(&self.plan.filters, &part.reader)?;
+        let mut buffer = [0; COLLECT_BLOCK_BUFFER_LEN];
+        let mut looked = 0;
+        loop {
+            let filled = found.fill_buffer(&mut buffer);
+            if self.plan.filters.is_empty() {
+                docs.extend_from_slice(&buffer[..filled]);
+            } else {
+                docs.extend(buffer[..filled].iter().copied().filter(|doc| passes(*doc)));
+            }
+            looked += filled;
+            if looked >= DOCS_PER_LOOK {
+                looked = 0;
+                if self.check.is_late() {
+                    return Err(SearchError::Timeout);
+                }
+            }
+            if filled < buffer.len() || found.doc() == TERMINATED {
+                break;
+            }
+        }
+        Ok(if docs.len() == part.docs() as usize {
+            Docs::All(part.docs())
+        } else {
+            Docs::Some(docs)
+        })
+    }
+}

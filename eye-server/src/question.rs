@@ -1,0 +1,73 @@
+//! What figures are asked of: the events that a query, times and an application leave, without order or pages.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use eye_index::search::query::Clause;
+use eye_index::{Needs, Order, SearchRequest};
+use eye_log::{ApplicationId, Offset, Registry};
+
+use crate::auth::Scope;
+use crate::error::Problem;
+use crate::listing::{narrow, query};
+use crate::parameters::Parameters;
+use crate::state::AppState;
+use crate::view::Wanted;
+
+/// The parameters that say which events.
+pub(crate) const PARAMETERS: [&str; 6] = ["q", "from", "to", "application", "as_of", "stale"];
+
+/// Which events somebody asks about.
+#[derive(Debug, Clone)]
+pub(crate) struct Question {
+    pub(crate) wanted: Wanted,
+    pub(crate) from: Option<i64>,
+    pub(crate) to: Option<i64>,
+    pub(crate) registry: Arc<Registry>,
+    /// The filters name an application that is not there for this token: nothing matches.
+    pub(crate) nothing: bool,
+    query: Clause,
+    deadline: Instant,
+    application: Option<ApplicationId>,
+}
+
+impl Question {
+    /// Reads [`PARAMETERS`]; `from` is inclusive, `to` is not.
+    pub(crate) fn of(
+        state: &AppState,
+        scope: Scope,
+        parameters: &Parameters,
+    ) -> Result<Self, Problem> {
+        let (now, zone) = (eye_log::now(), state.settings().default_timezone.0);
+        let (application, nothing) = narrow(state, scope, parameters.text("application"));
+        Ok(Self {
+            wanted: Wanted::of(state, parameters, Needs::Search)?,
+            from: parameters.time("from", now, zone)?,
+            to: parameters.time("to", now, zone)?,
+            registry: state.log().registry(),
+            nothing,
+            query: query(parameters.text("q"))?,
+            deadline: Instant::now() + state.settings().query_deadline,
+            application,
+        })
+    }
+
+    /// Returns what the index is asked, for the events below `as_of`.
+    pub(crate) fn request(&self, as_of: Offset) -> SearchRequest {
+        SearchRequest {
+            query: self.query.clone(),
+            registry: self.registry.clone(),
+            deadline: Some(self.deadline),
+            application: self.application,
+            from: self.from,
+            to: self.to,
+            category: None,
+            name: None,
+            session: None,
+            as_of,
+            order: Order::NewestFirst,
+            after: None,
+            limit: 1,
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! `/histogram`: how many events over time.
+
+use axum::extract::{RawQuery, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+use eye_index::search::facets::{FacetOptions, FacetValue, FieldColumns};
+use eye_index::search::histogram::{Buckets, Histogram};
+use eye_index::{Order, SearchRequest};
+use eye_log::format_timestamp;
+use serde_json::{Map, Value, json};
+
+use crate::auth::Identity;
+use crate::calendar::{Interval, Zone};
+use crate::error::Problem;
+use crate::parameters::Parameters;
+use crate::question::{self, Question};
+use crate::routes::facets::{columns, framed, written};
+use crate::routes::json as answer;
+use crate::state::AppState;
+use crate::view::{self, View};
+
+/// Bars at most.
+const BARS_MAX: usize = 10_000;
+/// Values that bars are split by; the rest is `other`.
+const SPLIT_MAX: usize = 20;
+const OTHER: &str = "other";
+
+/// Answers `GET /histogram`.
+pub(crate) async fn histogram(
+    State(state): State<AppState>,
+    identity: Identity,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Problem> {
+    let scope = identity.scope()?;
+    let known = [&question::PARAMETERS[..], &["interval", "tz", "by"]].concat();
+    let parameters = Parameters::from_query(query.as_deref(), &known)?;
+    let interval = match parameters.text("interval") {
+        None | Some("auto") => None,
+        Some(text) => Some(Interval::parse(text).ok_or_else(|| {
+            let message =
+                "must be `auto`, or a number with one of s m h d w M, like 5m, 1h, 1d, 1w, 1M.";
+            Problem::parameter("interval", message)
+        })?),
+    };
+    let zone = parameters.text("tz").unwrap_or("UTC");
+    let zone = Zone::parse(zone).ok_or_else(|| {
+        Problem::parameter(
+            "tz",
+            "must be the name of a time zone, like Europe/Berlin, or an offset, like +02:00.",
+        )
+    })?;
+    let question = Question::of(&state, scope, &parameters)?;
+    let by = parameters
+        .text("by")
+        .map(|name| columns(&question, "by", name))
+        .transpose()?;
+    let body = view::read(&state, question.wanted, move |state, view| {
+        let bars = bars(state, &question, view, interval, zone)?;
+        let Some((interval, buckets)) = bars else {
+            let interval = interval.unwrap_or(Interval::Days(1));
+            return Ok(body(
+                view,
+                interval,
+                zone,
+                &Buckets::new(Vec::new()),
+                &Histogram::default(),
+                None,
+            ));
+        };
+        let request = question.request(view.as_of);
+        let values = by
+            .as_ref()
+            .map(|field| most_frequent(state, &request, field))
+            .transpose()?;
+        let split = by.as_ref().zip(values.as_deref());
+        let counted = state.index().histogram(&request, &buckets, split)?;
+        Ok(body(
+            view,
+            interval,
+            zone,
+            &buckets,
+            &counted,
+            values.as_deref(),
+        ))
+    })
+    .await?;
+    Ok(answer(StatusCode::OK, body))
+}
+
+/// Returns the bars from the first to the last match, or between the times asked for; `None` where nothing matches. Blocks.
+fn bars(
+    state: &AppState,
+    question: &Question,
+    view: View,
+    interval: Option<Interval>,
+    zone: Zone,
+) -> Result<Option<(Interval, Buckets)>, Problem> {
+    if question.nothing {
+        return Ok(None);
+    }
+    let edge = |order| -> Result<Option<i64>, Problem> {
+        let request = SearchRequest {
+            order,
+            ..question.request(view.as_of)
+        };
+        let found = state.index().search(&request)?;
+        Ok(found.hits.first().map(|hit| hit.timestamp))
+    };
+    let from = match question.from {
+        Some(from) => Some(from),
+        None => edge(Order::OldestFirst)?,
+    };
+    let to = match question.to {
+        Some(to) => Some(to),
+        None => edge(Order::NewestFirst)?.map(|last| last.saturating_add(1)),
+    };
+    // Between times asked for there are bars, also where nothing matches.
+    let (from, to) = match (from, to) {
+        (Some(from), Some(to)) => (from, to),
+        (Some(from), None) => (from, from.saturating_add(1)),
+        (None, Some(to)) => (to.saturating_sub(1), to),
+        (None, None) => return Ok(None),
+    };
+    if from >= to {
+        return Ok(None);
+    }
+    let interval = interval.unwrap_or_else(|| Interval::auto(from, to));
+    let bounds = interval.bounds(from, to, zone, BARS_MAX).ok_or_else(|| {
+        Problem::parameter(
+            "interval",
+            format!(
+                "{} makes more than {BARS_MAX} bars between {} and {}; choose a longer one, or narrow the time.",
+                interval.name(), format_timestamp(from), format_timestamp(to)
+            ),
+        )
+    })?;
+    Ok(Some((interval, Buckets::new(bounds))))
+}
+
+fn most_frequent(
+    state: &AppState,
+    request: &SearchRequest,
+    field: &FieldColumns,
+) -> Result<Vec<FacetValue>, Problem> {
+    let options = FacetOptions {
+        size: SPLIT_MAX,
+        times: false,
+    };
+    let (_, figures) = state
+        .index()
+        .facets(request, std::slice::from_ref(field), options)?;
+    let values = figures.into_iter().flat_map(|figures| figures.values);
+    Ok(values.map(|(value, _)| value).collect())
+}
+
+fn body(
+    view: View,
+    interval: Interval,
+    zone: Zone,
+    buckets: &Buckets,
+    counted: &Histogram,
+    values: Option<&[FacetValue]>,
+) -> String {
+    let names: Vec<String> = values
+        .into_iter()
+        .flatten()
+        .map(|value| match written(value) {
+            Value::String(text) => text,
+            other => other.to_string(),
+        })
+        .chain([OTHER.to_owned()])
+        .collect();
+    let rows: Vec<Value> = buckets
+        .bounds()
+        .windows(2)
+        .enumerate()
+        .map(|(bar, bounds)| {
+            let mut row = json!({
+                "from": format_timestamp(bounds[0]), "to": format_timestamp(bounds[1]), "count": counted.counts[bar],
+            });
+            if values.is_some() {
+                let mut by: Map<String, Value> = Map::new();
+                for (name, counts) in names.iter().zip(&counted.by).filter(|(_, counts)| counts[bar] > 0) {
+                    // A value may be spelt like the rest.
+                    let before = by.get(name).and_then(Value::as_u64).unwrap_or(0);
+                    by.insert(name.clone(), json!(before + counts[bar]));
+                }
+                row["by"] = Value::Object(by);
+            }
+            row
+        })
+        .collect();
+    framed(
+        view,
+        [
+            ("interval", json!(interval.name())),
+            ("tz", json!(zone.name())),
+            ("total", json!(counted.counts.iter().sum::<u64>())),
+            ("buckets", json!(rows)),
+        ],
+    )
+}
