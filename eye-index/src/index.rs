@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use eye_log::{Log, Offset, Reader, SealedInfo};
 use uuid::Uuid;
@@ -26,7 +26,7 @@ use crate::search::matches::{Subject, clause_holds};
 use crate::search::part::Part;
 use crate::search::query::{Clause, Field, Kind, Span, Test};
 use crate::search::shards::Shards;
-use crate::search::{Fields, LogCheck, Matching, collect, collect_all, count, plan};
+use crate::search::{Fields, LogCheck, Matching, collect, collect_all, count, in_log_order, plan};
 use eye_log::priority::lower_priority;
 
 /// Up to so many matches, a list by session is made by sorting them; beyond, by walking the sessions.
@@ -217,6 +217,22 @@ impl Index {
         let fields = self.inner.shards.fields();
         let plan = plan(request, fields, &check, &self.hidden())?;
         count(&parts, &plan, fields, request, &check)
+    }
+
+    /// Returns the offsets of matches in log order, from `from` on: `most` at most, or those that were found within `patience`. Also
+    /// returns from where to go on; `None` when there is nothing behind. Blocks.
+    pub fn in_log_order(
+        &self,
+        request: &SearchRequest,
+        from: Offset,
+        most: usize,
+        patience: Duration,
+    ) -> Result<(Vec<Offset>, Option<Offset>), SearchError> {
+        let (check, parts) = (self.check(request), self.inner.shards.parts());
+        let fields = self.inner.shards.fields();
+        let plan = plan(request, fields, &check, &self.hidden())?;
+        let part = (from, most, Instant::now() + patience);
+        in_log_order(&parts, &plan, fields, part, &check)
     }
 
     /// Counts the matches per bucket of time; with a field and values of it, also those that have each of the values, and last

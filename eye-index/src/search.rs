@@ -21,9 +21,10 @@ mod schema;
 pub(crate) mod shard;
 pub(crate) mod shards;
 mod time;
+pub mod watch;
 pub mod words;
 
-pub(crate) use collect::{collect, collect_all, count};
+pub(crate) use collect::{collect, collect_all, count, in_log_order};
 pub(crate) use flatten::Flattener;
 pub(crate) use log_check::LogCheck;
 pub(crate) use matching::Matching;

@@ -58,7 +58,8 @@ pub struct StoredEvent {
 }
 
 impl StoredEvent {
-    fn of(offset: Offset, event: &EventRecord<'_>) -> Self {
+    /// Returns a record's event, with everything it borrows.
+    pub fn of(offset: Offset, event: &EventRecord<'_>) -> Self {
         let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
         Self {
             offset,

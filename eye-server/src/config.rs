@@ -160,6 +160,8 @@ settings! {
     query_deadline: Duration = Duration::from_secs(10), "seconds";
     /// Queries at once; others wait their turn within their deadline.
     queries_max: usize = 64, "queries";
+    /// Live tails that may be open at once.
+    tails_max: usize = 64, "tails";
     /// Bodies being read, unpacked and queued, together.
     memory_for_requests: usize = 128 * MIB, "bytes";
     /// Connections at `listen`; others are answered with 503.

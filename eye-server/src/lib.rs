@@ -21,6 +21,7 @@ mod serve;
 mod shutdown;
 mod starting;
 mod state;
+mod stream;
 mod tasks;
 mod usage;
 mod view;

@@ -9,8 +9,8 @@ use axum::{Extension, Router};
 use crate::access::note;
 use crate::envelope::{envelope, other_method, unknown_path};
 use crate::routes::{
-    admin, applications, audit, erasures, events, facets, health, histogram, me, metrics, search,
-    sessions, tasks, tokens,
+    admin, applications, audit, erasures, events, export, facets, health, histogram, me, metrics,
+    search, sessions, tail, tasks, tokens,
 };
 use crate::state::AppState;
 
@@ -29,6 +29,8 @@ fn routes() -> Vec<(&'static str, MethodRouter<AppState>)> {
         ("/histogram", get(histogram::histogram)),
         ("/facets", get(facets::facets)),
         ("/fields", get(facets::fields)),
+        ("/tail", get(tail::tail)),
+        ("/export", get(export::export)),
         ("/erasures", post(erasures::create).get(erasures::list)),
         ("/erasures/{id}", get(erasures::one)),
         ("/me", get(me::me)),

@@ -5,6 +5,7 @@ pub(crate) mod applications;
 pub(crate) mod audit;
 pub(crate) mod erasures;
 pub(crate) mod events;
+pub(crate) mod export;
 pub(crate) mod facets;
 pub(crate) mod health;
 pub(crate) mod histogram;
@@ -12,6 +13,7 @@ pub(crate) mod me;
 pub(crate) mod metrics;
 pub(crate) mod search;
 pub(crate) mod sessions;
+pub(crate) mod tail;
 pub(crate) mod tasks;
 pub(crate) mod tokens;
 

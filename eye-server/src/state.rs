@@ -36,6 +36,7 @@ struct Shared {
     memory: Memory,
     queries: Arc<Semaphore>,
     large_bodies: Arc<Semaphore>,
+    tails: Arc<Semaphore>,
     tasks: Tasks,
     metrics: Arc<Metrics>,
     usage: Usage,
@@ -54,6 +55,7 @@ impl AppState {
             memory: Memory::new(settings.memory_for_requests),
             queries: Arc::new(Semaphore::new(settings.queries_max.max(1))),
             large_bodies: Arc::new(Semaphore::new(LARGE_BODIES_AT_ONCE)),
+            tails: Arc::new(Semaphore::new(settings.tails_max)),
             tasks: Tasks::default(),
             metrics: Arc::new(Metrics::new(router::paths())),
             usage: Usage::open(&settings.data),
@@ -116,6 +118,11 @@ impl AppState {
 
     pub(crate) fn large_bodies(&self) -> &Arc<Semaphore> {
         &self.shared.large_bodies
+    }
+
+    /// Returns what bounds how many tails are open.
+    pub(crate) fn tails(&self) -> &Arc<Semaphore> {
+        &self.shared.tails
     }
 
     /// Returns how many queries run now.

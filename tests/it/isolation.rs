@@ -36,6 +36,8 @@ enum Rule {
     Known,
     /// Applications send for themselves, an admin for one that it names.
     Sends,
+    /// Readers begin something, and are told here that they asked for it wrongly.
+    Begins,
     /// Readers get a list of what they may see.
     Lists,
     /// What belongs to one application: for others it is not there.
@@ -60,6 +62,7 @@ impl Rule {
             (Self::Sends, Admin) => 400,
             (Self::Admins(status), Admin) => status,
             (Self::Admins(_), _) | (_, WriteOnly) => 403,
+            (Self::Begins, _) => 400,
             (Self::OwnDeeds, Analyst) => 403,
             (Self::Lists | Self::OwnDeeds, _) => 200,
             (Self::OwnThing | Self::OwnDeed(_), Other) => 404,
@@ -116,6 +119,12 @@ fn rows() -> Vec<Row> {
         row("GET /histogram", Lists),
         row("GET /facets", Lists),
         row("GET /fields", Lists),
+        row("GET /export", Lists),
+        Row {
+            // It goes on for ever; where it is refused for its parameters, it was let in.
+            query: "?from=nowhere",
+            ..row("GET /tail", Begins)
+        },
         row("GET /erasures", OwnDeeds),
         row("GET /applications", Admins(200)),
         with(

@@ -51,6 +51,8 @@ mod sending;
 mod sessions_have_one_owner;
 /// Settings come from flags, the environment and a file, and the service says which from where.
 mod settings;
+/// Exports hold everything there is, tails what comes.
+mod streaming;
 /// Who may do what, and what everybody else is told.
 mod tokens;
 /// `eye torture` finds what was acknowledged after every kill, and says when something is lost.

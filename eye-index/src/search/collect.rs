@@ -7,6 +7,7 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use tantivy::query::{EnableScoring, Scorer};
 use tantivy::{DocSet as _, TERMINATED};
@@ -233,6 +234,45 @@ pub(crate) fn count(
     }
     check.verdict()?;
     Ok(count)
+}
+
+/// Returns the offsets of matches in log order, from `from` on: `most` at most, or those that were found before `until`. Also returns
+/// from where to go on; `None` when there is nothing behind.
+pub(crate) fn in_log_order(
+    parts: &[Arc<Part>],
+    plan: &Plan,
+    fields: &Fields,
+    (from, most, until): (u64, usize, Instant),
+    check: &LogCheck,
+) -> Result<(Vec<u64>, Option<u64>), SearchError> {
+    let weight = plan
+        .query()
+        .weight(EnableScoring::disabled_from_schema(&fields.schema))?;
+    let mut offsets = Vec::new();
+    for part in parts.iter().filter(|part| part.last_offset() >= from) {
+        let mut docs = weight.scorer(&part.reader, 1.0)?;
+        let mut passes = open_all(&plan.filters, &part.reader)?;
+        let first = part.first_doc_from(from);
+        let mut doc = docs.doc();
+        if doc < first {
+            doc = docs.seek(first);
+        }
+        let mut looked = 0u32;
+        while doc != TERMINATED {
+            looked = looked.wrapping_add(1);
+            let due = looked.is_multiple_of(DOCS_PER_LOOK) && Instant::now() > until;
+            if offsets.len() == most || due {
+                check.verdict()?;
+                return Ok((offsets, Some(part.offset(doc))));
+            }
+            if passes(doc) {
+                offsets.push(part.offset(doc));
+            }
+            doc = docs.advance();
+        }
+    }
+    check.verdict()?;
+    Ok((offsets, None))
 }
 
 /// Returns every match with its session, or `None` when there are more than `most`.

@@ -89,21 +89,29 @@ impl Part {
         self.offsets.get_val(doc)
     }
 
+    pub(crate) fn last_offset(&self) -> Offset {
+        self.docs()
+            .checked_sub(1)
+            .map_or(0, |last| self.offset(last))
+    }
+
+    /// Returns the first document at an offset or behind it.
+    pub(crate) fn first_doc_from(&self, offset: Offset) -> DocId {
+        let (mut low, mut high) = (0, self.docs());
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if self.offset(middle) < offset {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        low
+    }
+
     /// Returns how many documents lie within a range of offsets.
     pub(crate) fn docs_within(&self, range: &Range<Offset>) -> u32 {
-        let first_from = |offset: Offset| {
-            let (mut low, mut high) = (0, self.docs());
-            while low < high {
-                let middle = low + (high - low) / 2;
-                if self.offset(middle) < offset {
-                    low = middle + 1;
-                } else {
-                    high = middle;
-                }
-            }
-            low
-        };
-        first_from(range.end).saturating_sub(first_from(range.start))
+        (self.first_doc_from(range.end)).saturating_sub(self.first_doc_from(range.start))
     }
 
     pub(crate) fn timestamp(&self, doc: DocId) -> i64 {

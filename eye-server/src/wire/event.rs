@@ -37,6 +37,14 @@ pub(crate) fn write_event(out: &mut Vec<u8>, event: &StoredEvent, application: &
     out.push(b'}');
 }
 
+/// Appends an event as [`write_event`] does, without line breaks: `data` may have come with some.
+pub(crate) fn write_event_line(out: &mut Vec<u8>, event: &mut StoredEvent, application: &str) {
+    if event.data.contains(['\n', '\r']) {
+        event.data = on_one_line(&event.data).into_owned();
+    }
+    write_event(out, event, application);
+}
+
 /// Appends a JSON string.
 pub(crate) fn write_string(out: &mut Vec<u8>, text: &str) {
     // Writing text into memory has nothing to fail of.
