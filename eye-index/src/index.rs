@@ -20,12 +20,15 @@ use crate::progress::Needs;
 use crate::purge::Purged;
 use crate::rebuilding;
 use crate::sealing::SealQueue;
-use crate::search::facets::{FacetOptions, FacetValue, FieldColumns, FieldFigures, facets, paths};
+use crate::search::facets::{
+    FacetOptions, FacetValue, FieldColumns, FieldFigures, Values, facets, paths,
+};
 use crate::search::histogram::{Buckets, Histogram, histogram};
 use crate::search::matches::{Subject, clause_holds};
 use crate::search::part::Part;
 use crate::search::query::{Clause, Field, Kind, Span, Test};
 use crate::search::shards::Shards;
+use crate::search::steps::StepEvents;
 use crate::search::{Fields, LogCheck, Matching, collect, collect_all, count, in_log_order, plan};
 use eye_log::priority::lower_priority;
 
@@ -233,6 +236,109 @@ impl Index {
         let plan = plan(request, fields, &check, &self.hidden())?;
         let part = (from, most, Instant::now() + patience);
         in_log_order(&parts, &plan, fields, part, &check)
+    }
+
+    /// Gathers the events that match any of the steps, by unit (sessions, or the values of a field), timestamp and offset. Of
+    /// `request` everything holds for all steps but the query. Blocks.
+    pub fn steps(
+        &self,
+        request: &SearchRequest,
+        steps: &[Clause],
+        unit: Option<&FieldColumns>,
+    ) -> Result<StepEvents, SearchError> {
+        let mut all = StepEvents::default();
+        for (place, query) in steps.iter().enumerate() {
+            let request = SearchRequest {
+                query: query.clone(),
+                ..request.clone()
+            };
+            self.matching(&request, |matching| all.push_step(place, matching, unit))?;
+        }
+        all.sort();
+        Ok(all)
+    }
+
+    /// Returns the values of a field that the events at these offsets have. Blocks.
+    pub fn values_at(
+        &self,
+        request: &SearchRequest,
+        field: &FieldColumns,
+        offsets: &[Offset],
+    ) -> Result<Vec<Vec<FacetValue>>, SearchError> {
+        let (check, parts) = (self.check(request), self.inner.shards.parts());
+        let mut values = vec![Vec::new(); offsets.len()];
+        let mut order: Vec<usize> = (0..offsets.len()).collect();
+        order.sort_unstable_by_key(|place| offsets[*place]);
+        let part_of = |offset: Offset| {
+            let behind = parts.partition_point(|part| part.first_offset() <= offset);
+            behind.checked_sub(1)
+        };
+        for run in order.chunk_by(|a, b| part_of(offsets[*a]) == part_of(offsets[*b])) {
+            let Some(part) = part_of(offsets[run[0]]).and_then(|place| parts.get(place)) else {
+                continue;
+            };
+            let mut opened = Values::open(field, part, &check)?;
+            for place in run {
+                let doc = part.first_doc_from(offsets[*place]);
+                if doc < part.docs() && part.offset(doc) == offsets[*place] {
+                    opened.values_of(doc, &mut values[*place]);
+                }
+            }
+        }
+        check.verdict()?;
+        Ok(values)
+    }
+
+    /// Returns the sessions of the matches, in no order; fails where there are more than `most`. Blocks.
+    pub fn sessions_of(
+        &self,
+        request: &SearchRequest,
+        most: usize,
+    ) -> Result<Vec<Uuid>, SearchError> {
+        let found = self.matching(request, |matching| {
+            matching.by_part(|part, docs| {
+                let Some(column) = part.sessions() else {
+                    return Ok(Vec::new());
+                };
+                let mut there = vec![false; column.num_terms()];
+                docs.each(|doc| {
+                    let ord = column
+                        .ords()
+                        .first(doc)
+                        .and_then(|ord| usize::try_from(ord).ok());
+                    if let Some(there) = ord.and_then(|ord| there.get_mut(ord)) {
+                        *there = true;
+                    }
+                });
+                let (mut ids, mut bytes) = (Vec::new(), Vec::new());
+                for (ord, _) in there.iter().enumerate().filter(|(_, there)| **there) {
+                    if column.ord_to_bytes(ord as u64, &mut bytes)? {
+                        ids.extend(Uuid::from_slice(&bytes).ok());
+                    }
+                }
+                Ok(ids)
+            })
+        })?;
+        let mut sessions: Vec<Uuid> = found.into_iter().flatten().collect();
+        sessions.sort_unstable();
+        sessions.dedup();
+        if sessions.len() > most {
+            return Err(SearchError::Bound {
+                bound: "sessions",
+                limit: most as u64,
+                clause: request.query.to_string(),
+            });
+        }
+        Ok(sessions)
+    }
+
+    /// Returns the session of the event at an offset, if the search index has it. Blocks.
+    pub fn session_of(&self, offset: Offset) -> Option<Uuid> {
+        let parts = self.inner.shards.parts();
+        let behind = parts.partition_point(|part| part.first_offset() <= offset);
+        let part = parts.get(behind.checked_sub(1)?)?;
+        let doc = part.first_doc_from(offset);
+        (doc < part.docs() && part.offset(doc) == offset).then(|| part.session(doc))?
     }
 
     /// Counts the matches per bucket of time; with a field and values of it, also those that have each of the values, and last

@@ -1,6 +1,7 @@
 //! Asking: the words of a text, the query language, its parser, and the shards that answer.
 
 pub mod bare;
+pub mod chain;
 mod collect;
 mod columns;
 mod directory;
@@ -20,6 +21,7 @@ mod room;
 mod schema;
 pub(crate) mod shard;
 pub(crate) mod shards;
+pub mod steps;
 mod time;
 pub mod watch;
 pub mod words;

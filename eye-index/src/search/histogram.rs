@@ -6,7 +6,7 @@ use super::part::Part;
 use crate::error::SearchError;
 
 /// How many documents are looked at together.
-const TOGETHER: usize = 1024;
+const TOGETHER: u32 = 1024;
 
 /// Stretches of time, one behind the other: each from its own beginning to the next one's. Unix microseconds.
 #[derive(Debug, Clone)]
@@ -107,7 +107,7 @@ fn add(sum: &mut [u64], more: &[u64]) {
 
 /// Finds the bucket of every document that lies in one.
 fn each_bucket(part: &Part, docs: &Docs, buckets: &Buckets, mut see: impl FnMut(u32, usize)) {
-    let mut times = [0; TOGETHER];
+    let mut times = [0; TOGETHER as usize];
     let mut see_times = |docs: &mut dyn Iterator<Item = u32>, times: &[i64]| {
         for (doc, time) in docs.zip(times) {
             if let Some(bucket) = buckets.of(*time) {
@@ -117,15 +117,15 @@ fn each_bucket(part: &Part, docs: &Docs, buckets: &Buckets, mut see: impl FnMut(
     };
     match docs {
         Docs::All(count) => {
-            for start in (0..*count).step_by(TOGETHER) {
-                let end = start.saturating_add(TOGETHER as u32).min(*count);
+            for start in (0..*count).step_by(TOGETHER as usize) {
+                let end = start.saturating_add(TOGETHER).min(*count);
                 let times = &mut times[..(end - start) as usize];
                 part.timestamps().get_range(u64::from(start), times);
                 see_times(&mut (start..end), times);
             }
         }
         Docs::Some(docs) => {
-            for docs in docs.chunks(TOGETHER) {
+            for docs in docs.chunks(TOGETHER as usize) {
                 let times = &mut times[..docs.len()];
                 part.timestamps().get_vals(docs, times);
                 see_times(&mut docs.iter().copied(), times);

@@ -337,10 +337,8 @@ impl<'q> Values<'q> {
         })
     }
 
-    /// Adds the rows of a document's values, each once.
-    pub(crate) fn slots_of(&mut self, doc: DocId, slots: &mut Slots<'_>, rows: &mut Vec<usize>) {
-        let mut found = std::mem::take(&mut slots.found);
-        found.clear();
+    /// Adds the different values of a document.
+    pub(crate) fn values_of(&mut self, doc: DocId, found: &mut Vec<FacetValue>) {
         if self.must_ask(doc) {
             let offset = self.part.offset(doc);
             let wanted = self.field.path().unwrap_or_default();
@@ -355,21 +353,36 @@ impl<'q> Values<'q> {
             });
         } else {
             if let Some(column) = &self.strings {
+                let mut bytes = Vec::new();
                 for ord in column.term_ords(doc) {
-                    if matches!(self.field, FieldColumns::Session) {
-                        let mut bytes = Vec::new();
-                        if column.ord_to_bytes(ord, &mut bytes).unwrap_or(false)
-                            && let Ok(session) = Uuid::from_slice(&bytes)
-                        {
-                            found.push(FacetValue::Text(session.to_string()));
-                        }
-                    } else if let Some(row) = usize::try_from(ord)
-                        .ok()
-                        .and_then(|ord| slots.of_strings.get(ord))
-                    {
-                        rows.push(*row);
+                    if !column.ord_to_bytes(ord, &mut bytes).unwrap_or(false) {
+                        continue;
                     }
+                    let session = Uuid::from_slice(&bytes)
+                        .ok()
+                        .filter(|_| matches!(self.field, FieldColumns::Session));
+                    found.push(FacetValue::Text(session.map_or_else(
+                        || String::from_utf8_lossy(&bytes).into_owned(),
+                        |session| session.to_string(),
+                    )));
                 }
+            }
+            self.push_others(doc, found);
+        }
+        found.sort_unstable();
+        found.dedup();
+    }
+
+    /// Adds the rows of a document's values, each once.
+    pub(crate) fn slots_of(&mut self, doc: DocId, slots: &mut Slots<'_>, rows: &mut Vec<usize>) {
+        let mut found = std::mem::take(&mut slots.found);
+        found.clear();
+        if slots.of_strings.is_empty() || self.must_ask(doc) {
+            self.values_of(doc, &mut found);
+        } else {
+            if let Some(column) = &self.strings {
+                let row = |ord: u64| slots.of_strings.get(usize::try_from(ord).ok()?).copied();
+                rows.extend(column.term_ords(doc).filter_map(row));
             }
             self.push_others(doc, &mut found);
         }
