@@ -60,6 +60,14 @@ impl Wanted {
         })
     }
 
+    /// Returns the same for what needs both indexes.
+    pub(crate) fn of_both(self) -> Self {
+        Self {
+            needs: Needs::Both,
+            ..self
+        }
+    }
+
     /// Returns the same for a further page of a list that saw everything below `as_of`.
     pub(crate) fn going_on(self) -> Self {
         Self {

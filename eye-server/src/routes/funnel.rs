@@ -235,7 +235,7 @@ pub(crate) async fn sessions(
     }
     let body = view::read(
         &state,
-        page.wanted(funnel.question.wanted),
+        page.wanted(funnel.question.wanted).of_both(),
         move |state, view| {
             let (mut chains, _) = funnel.chains(state, view)?;
             if let (Some(by), Some(wanted)) = (&funnel.by, &by_value) {

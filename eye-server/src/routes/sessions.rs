@@ -39,7 +39,7 @@ pub(crate) async fn list(
     let mut parameters = Parameters::from_query(query.as_deref(), &known)?;
     let cursor = Cursor::resume("sessions", &mut parameters, state.store_id())?;
     let mut question = Question::of(&state, scope, &parameters)?;
-    question.wanted = Wanted::of(&state, &parameters, Needs::Both)?;
+    question.wanted = question.wanted.of_both();
     if let Some(cursor) = &cursor {
         (question.from, question.to) = (cursor.from, cursor.to);
     }
@@ -192,7 +192,8 @@ pub(crate) async fn one(
 ) -> Result<Response, Problem> {
     let scope = identity.scope()?;
     let parameters = Parameters::from_query(query.as_deref(), &["as_of", "stale"])?;
-    let wanted = Wanted::of(&state, &parameters, Needs::Catalog)?;
+    // Its categories are counted by the search index.
+    let wanted = Wanted::of(&state, &parameters, Needs::Both)?;
     let id = session_id(id)?;
     let body = view::read(&state, wanted, move |state, view| {
         session_json(state, scope, id, view)
