@@ -8,6 +8,7 @@ pub mod config;
 mod cursor;
 mod envelope;
 pub mod error;
+mod explain;
 mod ingest;
 mod listing;
 pub mod logging;

@@ -97,7 +97,13 @@ impl Listing {
         })
     }
 
-    fn request(&self, as_of: Offset) -> SearchRequest {
+    /// Returns whether nothing can match, since the filters name an application that is not there for this token.
+    pub(crate) fn is_nothing(&self) -> bool {
+        self.nothing
+    }
+
+    /// Returns what the index is asked.
+    pub(crate) fn request(&self, as_of: Offset) -> SearchRequest {
         SearchRequest {
             query: self.query.clone(),
             registry: Arc::clone(&self.registry),

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use std::collections::{BTreeSet, HashMap};
 use support::events::Generator;
-use support::{App, Eye, Random, Scanner, events};
+use support::{App, Eye, Random, Scanner, events, percent_encoded};
 
 /// A server with events and the same events before the scanner.
 struct Library {
@@ -580,5 +580,73 @@ fn applications_search_their_own_events_and_analysts_narrow() {
     assert_eq!(
         eye.count(&one.token, "the") + eye.count(&two.token, "the"),
         eye.count(&analyst, "the")
+    );
+}
+
+#[test]
+fn a_search_explains_which_clause_leaves_nothing() {
+    let eye = Eye::start();
+    let app = eye.application("website");
+    let session = "e2085be5-9137-4e4e-80b5-f1ffddc25423";
+    let lines: Vec<String> = (0..6)
+        .map(|number| {
+            let mut event = events::plain(session);
+            event["category"] = json!("page interaction");
+            event["name"] = json!(if number < 4 { "pageview" } else { "click" });
+            event["data"] = json!({"path": format!("/{number}"), "user": {"plan": "pro"}});
+            event["timestamp"] = json!(format!("2021-01-0{}T00:00:00Z", number + 1));
+            event.to_string()
+        })
+        .collect();
+    eye.store(&app, &lines);
+    let explain = |q: &str, more: &str| {
+        let target = format!(
+            "/search?explain=true&limit=0&q={}{more}",
+            percent_encoded(q)
+        );
+        eye.get(&target).token(&app.token).send().expect(200).json()["explain"].clone()
+    };
+    let told = explain("name:pageview pat:/1 interaction", "");
+    assert_eq!(told["killed_by"], "data.pat:/1");
+    let hits: Vec<u64> = told["clauses"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|clause| clause["hits"].as_u64().unwrap())
+        .collect();
+    assert_eq!(hits, [4, 0, 6]);
+    assert_eq!(told["clauses"][1]["position"], 14);
+    assert_eq!(
+        told["unknown_fields"],
+        json!([{"field": "pat", "did_you_mean": "path"}])
+    );
+    // Each finds something, together nothing.
+    let told = explain("name:click path:/1", "");
+    assert_eq!(told["killed_by"], "data.path:/1");
+    assert_eq!(told["unknown_fields"], json!([]));
+    let told = explain("category:page", "");
+    assert_eq!(told["hints"][0]["instead"], "category:*page*");
+    assert_eq!(told["hints"][0]["hits"], 6);
+    let told = explain("name:pageview", "&from=2021-01-03");
+    assert_eq!(
+        (&told["outside_time_range"], &told["killed_by"]),
+        (&json!(2), &json!(null))
+    );
+    assert_eq!(
+        explain("user:* nmae:x", "")["unknown_fields"],
+        json!([{"field": "nmae", "did_you_mean": "name"}])
+    );
+    let other = eye.application("other");
+    let told = eye
+        .get("/search?explain=true&limit=0&q=pageview+pat:x")
+        .token(&other.token)
+        .send()
+        .expect(200)
+        .json();
+    assert_eq!(told["explain"]["clauses"][0]["hits"], 0);
+    // Which fields another application's events have is not told.
+    assert_eq!(
+        told["explain"]["unknown_fields"],
+        json!([{"field": "pat", "did_you_mean": null}])
     );
 }

@@ -13,7 +13,7 @@ mod meant;
 mod write;
 
 pub(super) use meant::meant_field;
-pub use meant::{Misspelling, did_you_mean};
+pub use meant::{Misspelling, closest, did_you_mean};
 pub(super) use write::{Place, escape, quote};
 
 /// Where something stands in the text of a query, in Unicode scalar values from 0.

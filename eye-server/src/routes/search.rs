@@ -9,6 +9,7 @@ use eye_index::Order;
 
 use crate::auth::Identity;
 use crate::error::Problem;
+use crate::explain::explain;
 use crate::listing::{Kind, Listing};
 use crate::parameters::Parameters;
 use crate::routes::json;
@@ -41,7 +42,7 @@ const PARAMETERS: [&str; 13] = [
     "explain",
 ];
 /// What the contract has and this version has not.
-const LATER: [&str; 3] = ["highlight", "aggs", "explain"];
+const LATER: [&str; 2] = ["highlight", "aggs"];
 
 /// Answers `GET /search` and `POST /search`, the same names in the query or in a JSON object.
 pub(crate) async fn search(
@@ -67,10 +68,18 @@ pub(crate) async fn search(
             return Err(later(name));
         }
     }
+    let explains = parameters.boolean("explain")?;
+    // It belongs to the page, not to the list.
+    parameters.take("explain");
     let listing = Listing::of(&state, scope, &SEARCH, parameters)?;
     let body = view::read(&state, listing.wanted, move |state, view| {
         let mut out = listing.write(state, view)?;
         listing.write_times(&mut out);
+        if explains && !listing.is_nothing() {
+            let told = explain(state, &listing.request(view.as_of))?;
+            out.extend_from_slice(b",\"explain\":");
+            out.extend_from_slice(told.to_string().as_bytes());
+        }
         out.extend_from_slice(b",\"took_ms\":");
         write_number(
             &mut out,

@@ -58,6 +58,15 @@ pub(in crate::search) fn meant_field(name: &str) -> Option<&'static str> {
     is_slip.then_some(meant)
 }
 
+/// Returns which of the `known` names `name` may be a slip of: at most two edits away, and less than half of it.
+pub fn closest<'k>(name: &str, known: impl Iterator<Item = &'k str>) -> Option<&'k str> {
+    let near = known
+        .filter(|known| known.len().abs_diff(name.len()) <= 2 * 4)
+        .map(|known| (edits(name, known), known))
+        .filter(|(edits, _)| *edits <= 2 && 2 * edits < name.chars().count());
+    near.min().map(|(_, known)| known)
+}
+
 /// Counts the letters to insert, drop, replace or swap with their neighbour (optimal string alignment).
 fn edits(from: &str, to: &str) -> usize {
     let (from, to): (Vec<char>, Vec<char>) = (from.chars().collect(), to.chars().collect());
