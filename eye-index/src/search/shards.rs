@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use eye_log::Offset;
 
@@ -16,7 +16,10 @@ use crate::error::IndexError;
 pub(crate) struct Shards {
     folder: PathBuf,
     fields: Arc<Fields>,
+    /// Every question takes it, so nothing slow is done while it is held for writing.
     shards: RwLock<Vec<Shard>>,
+    /// Held by whoever opens or exchanges one, which may take as long as the disk likes.
+    opening: Mutex<()>,
 }
 
 impl Shards {
@@ -72,6 +75,7 @@ impl Shards {
             folder: folder.to_owned(),
             fields,
             shards: RwLock::new(shards),
+            opening: Mutex::default(),
         })
     }
 
@@ -82,25 +86,40 @@ impl Shards {
 
     /// Returns the shard of the segment at `base`, begun if there is none.
     pub(crate) fn get(&self, base: Offset) -> Result<Shard, IndexError> {
-        let mut shards = self.shards.write().unwrap_or_else(PoisonError::into_inner);
-        match shards.binary_search_by_key(&base, |shard| shard.base) {
-            Ok(place) => Ok(shards[place].clone()),
-            Err(place) => {
-                let shard = Shard::open(&self.folder, (base, 0), &self.fields, true)?;
-                shards.insert(place, shard.clone());
-                Ok(shard)
-            }
+        if let Some(shard) = self.known(base) {
+            return Ok(shard);
         }
+        let _alone = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(shard) = self.known(base) {
+            return Ok(shard);
+        }
+        let shard = Shard::open(&self.folder, (base, 0), &self.fields, true)?;
+        let mut shards = self.shards.write().unwrap_or_else(PoisonError::into_inner);
+        let place = shards.partition_point(|other| other.base < base);
+        shards.insert(place, shard.clone());
+        Ok(shard)
+    }
+
+    fn known(&self, base: Offset) -> Option<Shard> {
+        let shards = self.shards.read().unwrap_or_else(PoisonError::into_inner);
+        let place = shards
+            .binary_search_by_key(&base, |shard| shard.base)
+            .ok()?;
+        Some(shards[place].clone())
     }
 
     /// Opens the shard of the segment at `base` anew, as of its last commit; one that cannot be opened is begun again.
     pub(crate) fn reopen(&self, base: Offset) -> Result<(), IndexError> {
+        let _alone = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(known) = self.known(base) else {
+            return Ok(());
+        };
+        // Readers keep the old one until the new one is there.
+        let opened = Shard::open(&self.folder, (base, known.generation), &self.fields, true)?;
+        let opened = opened.with_taken(known.taken());
         let mut shards = self.shards.write().unwrap_or_else(PoisonError::into_inner);
         if let Ok(place) = shards.binary_search_by_key(&base, |shard| shard.base) {
-            // Readers keep the old one until the new one is there.
-            let (generation, taken) = (shards[place].generation, shards[place].taken());
-            let opened = Shard::open(&self.folder, (base, generation), &self.fields, true)?;
-            shards[place] = opened.with_taken(taken);
+            shards[place] = opened;
         }
         Ok(())
     }
@@ -117,6 +136,7 @@ impl Shards {
 
     /// Puts a sealed shard in the place of the one before, whose files go; whoever reads those goes on.
     pub(crate) fn exchange(&self, new: Shard) -> Result<(), IndexError> {
+        let _alone = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
         let old = {
             let mut shards = self.shards.write().unwrap_or_else(PoisonError::into_inner);
             match shards.binary_search_by_key(&new.base, |shard| shard.base) {
