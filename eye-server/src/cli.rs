@@ -7,10 +7,12 @@ mod backup;
 mod caret;
 mod compact;
 mod config;
+mod demo;
 mod erase;
 mod figures;
 mod health;
 mod import;
+mod index;
 mod log;
 mod progress;
 mod replay;
@@ -37,6 +39,7 @@ use std::{
 const EXAMPLES: &str = "\
 Examples:
   eye serve                                     the service on ./eye-data, at 127.0.0.1:8001
+  eye demo                                      sample events on a throw-away folder, to look around
   eye app create shop                           registers an application, prints its token once
   eye send events.ndjson.zst --app shop         sends a file; the same command resumes it
   eye search 'category:page AND data.ms>500'    the latest matching events
@@ -90,6 +93,7 @@ pub(crate) struct Common {
 #[derive(Debug, Subcommand)]
 enum Command {
     Serve(serve::ServeArgs),
+    Demo(demo::DemoArgs),
     Config(config::ConfigArgs),
     Health(health::HealthArgs),
     #[command(subcommand)]
@@ -100,6 +104,8 @@ enum Command {
     #[command(subcommand)]
     Import(import::ImportCommand),
     Search(search::SearchArgs),
+    #[command(subcommand)]
+    Index(index::IndexCommand),
     #[command(subcommand)]
     Log(log::LogCommand),
     Replay(replay::ReplayArgs),
@@ -140,12 +146,13 @@ pub(crate) fn run(cli: Cli) -> ExitCode {
     let mut common = cli.common;
     let result = runtime.block_on(async {
         common.data = data_folder(&common.given(Vec::new())).map_err(Failure::Usage)?;
-        if !matches!(command, Command::Serve(_)) {
+        if !matches!(command, Command::Serve(_) | Command::Demo(_)) {
             let filter = LogFilter::of_a_command().map_err(Failure::Usage)?;
             prepare(&filter, LogFormat::Text);
         }
         match command {
             Command::Serve(args) => serve::run(args, &common).await,
+            Command::Demo(args) => demo::run(&args, &common).await,
             Command::Health(_) => health::run(&common).await,
             Command::Config(args) => config::run(args, &common).await,
             Command::App(command) => app::run(&command, &common).await,
@@ -153,6 +160,7 @@ pub(crate) fn run(cli: Cli) -> ExitCode {
             Command::Send(args) => send::run(&args, &common).await,
             Command::Import(command) => import::run(&command, &common).await,
             Command::Search(args) => search::run(&args, &common).await,
+            Command::Index(command) => index::run(&command, &common).await,
             Command::Log(command) => log::run(&command, &common).await,
             Command::Replay(args) => replay::run(&args, &common).await,
             Command::Compact(args) => compact::run(&args, &common).await,
