@@ -9,6 +9,7 @@ mod compact;
 mod config;
 mod demo;
 mod erase;
+mod export;
 mod figures;
 mod health;
 mod import;
@@ -19,8 +20,10 @@ mod replay;
 mod search;
 mod send;
 mod serve;
+mod session;
 mod setting_flags;
 mod table;
+mod tail;
 mod task;
 mod token;
 mod torture;
@@ -104,6 +107,9 @@ enum Command {
     #[command(subcommand)]
     Import(import::ImportCommand),
     Search(search::SearchArgs),
+    Tail(tail::TailArgs),
+    Session(session::SessionArgs),
+    Export(export::ExportArgs),
     #[command(subcommand)]
     Index(index::IndexCommand),
     #[command(subcommand)]
@@ -161,6 +167,9 @@ pub(crate) fn run(cli: Cli) -> ExitCode {
             Command::Import(command) => import::run(&command, &common).await,
             Command::Search(args) => search::run(&args, &common).await,
             Command::Index(command) => index::run(&command, &common).await,
+            Command::Tail(args) => tail::run(&args, &common).await,
+            Command::Session(args) => session::run(&args, &common).await,
+            Command::Export(args) => export::run(&args, &common).await,
             Command::Log(command) => log::run(&command, &common).await,
             Command::Replay(args) => replay::run(&args, &common).await,
             Command::Compact(args) => compact::run(&args, &common).await,
@@ -266,6 +275,11 @@ fn note(text: &str) {
 impl Common {
     async fn client(&self, missing_folder: MissingFolder) -> Result<Client, Failure> {
         Ok(Client::open(&self.target(missing_folder)).await?)
+    }
+
+    /// Returns the server of the command line, or the one that runs on the folder, if one does.
+    async fn running(&self) -> Result<Option<Client>, Failure> {
+        Ok(Client::of_running(&self.target(MissingFolder::Refuse)).await?)
     }
 
     fn target(&self, missing_folder: MissingFolder) -> Target {

@@ -195,6 +195,51 @@ impl Client {
             .or_problem()
     }
 
+    /// Gets a path whose answer goes on and on, on a connection of its own; an answer of 400 and above is an error.
+    pub(crate) async fn open_stream(
+        &self,
+        path_and_query: &str,
+        mut headers: HeaderMap,
+    ) -> Result<Streamed, ClientError> {
+        if let Some(value) = &self.authorization {
+            headers.insert(header::AUTHORIZATION, value.clone());
+        }
+        let response = match &self.door {
+            Door::Wire(wire) => wire.open_stream(path_and_query, headers).await?,
+            Door::InProcess { router, .. } => {
+                let mut request = Request::builder()
+                    .uri(path_and_query)
+                    .body(Body::empty())
+                    .map_err(|error| {
+                        ClientError::Usage(format!("{path_and_query} is no path: {error}"))
+                    })?;
+                request.headers_mut().extend(headers);
+                match router.clone().oneshot(request).await {
+                    Ok(response) => response,
+                    Err(never) => match never {},
+                }
+            }
+        };
+        let (parts, body) = response.into_parts();
+        let mut streamed = Streamed {
+            place: self.place.clone(),
+            body,
+        };
+        if parts.status.as_u16() >= 400 {
+            let mut whole = Vec::new();
+            while let Some(piece) = streamed.next().await? {
+                whole.extend_from_slice(&piece);
+            }
+            let answer = Answer {
+                status: parts.status,
+                headers: parts.headers,
+                body: whole.into(),
+            };
+            answer.or_problem()?;
+        }
+        Ok(streamed)
+    }
+
     /// Sends a JSON value, or nothing; an answer of 400 and above is an error.
     pub(crate) async fn call(
         &self,
@@ -250,6 +295,35 @@ impl Client {
         {
             drop(router);
             app.close().await;
+        }
+    }
+}
+
+/// Is an answer that goes on and on.
+pub(crate) struct Streamed {
+    place: String,
+    body: Body,
+}
+
+impl Streamed {
+    /// Returns the next piece; `None` at the end.
+    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, ClientError> {
+        loop {
+            match self.body.frame().await {
+                None => return Ok(None),
+                Some(Ok(frame)) => {
+                    if let Ok(piece) = frame.into_data() {
+                        return Ok(Some(piece));
+                    }
+                }
+                Some(Err(error)) => {
+                    return Err(ClientError::Lost {
+                        place: self.place.clone(),
+                        cause: error.to_string(),
+                        may_have_arrived: true,
+                    });
+                }
+            }
         }
     }
 }

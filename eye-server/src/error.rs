@@ -250,11 +250,16 @@ impl Problem {
 
     /// Returns the answer to a `q` that cannot be read.
     pub fn bad_query(errors: &[QueryError]) -> Self {
+        Self::bad_query_in("q", errors)
+    }
+
+    /// Returns the answer to a query that cannot be read and that stands in the field `name`.
+    pub fn bad_query_in(name: &str, errors: &[QueryError]) -> Self {
         let message = errors
             .first()
             .map_or("The query cannot be read.", |error| &error.message);
         let mut problem = Self::new(Code::BadQuery, message);
-        problem.0.errors = Some(json!({ "q": errors }));
+        problem.0.errors = Some(json!({ name: errors }));
         problem
     }
 

@@ -240,6 +240,22 @@ pub fn instant(text: &str, now: i64, zone: i32) -> Option<i64> {
     parse_timestamp(text, zone).or_else(|| parse_timestamp(&with_plus(text)?, zone))
 }
 
+/// Returns a length of time as a query or a body may give it (`30m`, `2h`, `7d`), in microseconds.
+pub(crate) fn duration(text: &str) -> Option<i64> {
+    let text = text.trim();
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let unit: i64 = match &text[digits..] {
+        "ms" => 1_000,
+        "s" => 1_000_000,
+        "m" => 60_000_000,
+        "h" => 3_600_000_000,
+        "d" => 24 * 3_600_000_000,
+        "w" => 7 * 24 * 3_600_000_000,
+        _ => return None,
+    };
+    text[..digits].parse::<i64>().ok()?.checked_mul(unit)
+}
+
 /// In a query string `+` means a space: `…T09:00:00 02:00` was `…T09:00:00+02:00`.
 fn with_plus(text: &str) -> Option<String> {
     let (time, zone) = text.rsplit_once(' ')?;

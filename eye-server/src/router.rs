@@ -9,8 +9,8 @@ use axum::{Extension, Router};
 use crate::access::note;
 use crate::envelope::{envelope, other_method, unknown_path};
 use crate::routes::{
-    admin, applications, audit, erasures, events, export, facets, health, histogram, me, metrics,
-    search, sessions, tail, tasks, tokens,
+    admin, applications, audit, erasures, events, export, facets, funnel, health, histogram, me,
+    metrics, search, sessions, tail, tasks, tokens,
 };
 use crate::state::AppState;
 
@@ -20,6 +20,8 @@ fn routes() -> Vec<(&'static str, MethodRouter<AppState>)> {
         ("/", get(admin::root)),
         ("/events", post(events::send).get(events::list)),
         ("/events/{id}", get(events::one)),
+        ("/events/{id}/context", get(events::context)),
+        ("/sessions", get(sessions::list)),
         (
             "/sessions/{id}",
             get(sessions::one).delete(erasures::session),
@@ -29,6 +31,9 @@ fn routes() -> Vec<(&'static str, MethodRouter<AppState>)> {
         ("/histogram", get(histogram::histogram)),
         ("/facets", get(facets::facets)),
         ("/fields", get(facets::fields)),
+        ("/funnel", post(funnel::funnel)),
+        ("/funnel/sessions", post(funnel::sessions)),
+        ("/sequences", post(funnel::sequences)),
         ("/tail", get(tail::tail)),
         ("/export", get(export::export)),
         ("/erasures", post(erasures::create).get(erasures::list)),

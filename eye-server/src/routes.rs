@@ -7,6 +7,7 @@ pub(crate) mod erasures;
 pub(crate) mod events;
 pub(crate) mod export;
 pub(crate) mod facets;
+pub(crate) mod funnel;
 pub(crate) mod health;
 pub(crate) mod histogram;
 pub(crate) mod me;

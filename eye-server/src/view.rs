@@ -60,6 +60,22 @@ impl Wanted {
         })
     }
 
+    /// Returns the same for what needs both indexes.
+    pub(crate) fn of_both(self) -> Self {
+        Self {
+            needs: Needs::Both,
+            ..self
+        }
+    }
+
+    /// Returns the same for a further page of a list that saw everything below `as_of`.
+    pub(crate) fn going_on(self) -> Self {
+        Self {
+            goes_on: true,
+            ..self
+        }
+    }
+
     /// Returns one past the last record that may be shown, for reads that need no index to find it.
     pub(crate) fn bound(self) -> Offset {
         self.as_of.unwrap_or(self.end)
@@ -108,6 +124,19 @@ impl View {
         Problem::new(Code::Recovering, format!("{what} was not found yet."))
             .detail("The index lags behind the log; ask again a little later.")
             .retry_after(1)
+    }
+
+    /// Appends `,"as_of":…,"indexed_through":…,"exact":…}`.
+    pub(crate) fn write_end(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(b",\"as_of\":");
+        write_number(out, self.as_of);
+        out.extend_from_slice(b",\"indexed_through\":");
+        write_number(out, self.through);
+        out.extend_from_slice(if self.exact {
+            b",\"exact\":true}"
+        } else {
+            b",\"exact\":false}"
+        });
     }
 
     /// Appends `,"next":…,"as_of":…,"indexed_through":…,"exact":…`.

@@ -109,6 +109,23 @@ fn rows() -> Vec<Row> {
         with("POST /events", json!("an event"), Sends),
         row("GET /events", Lists),
         row("GET /events/{id}", OwnThing),
+        row("GET /events/{id}/context", OwnThing),
+        row("GET /sessions", Lists),
+        with(
+            "POST /funnel",
+            json!({"steps": ["*", "x"], "within": "1h"}),
+            Lists,
+        ),
+        with(
+            "POST /funnel/sessions",
+            json!({"steps": ["*", "x"], "within": "1h", "step": 0, "outcome": "reached"}),
+            Lists,
+        ),
+        with(
+            "POST /sequences",
+            json!({"first": "*", "then": "*", "within": "1h"}),
+            Lists,
+        ),
         row("GET /sessions/{id}", OwnThing),
         row("GET /sessions/{id}/events", OwnThing),
         Row {

@@ -53,6 +53,8 @@ mod sending;
 mod sessions_have_one_owner;
 /// Settings come from flags, the environment and a file, and the service says which from where.
 mod settings;
+/// Sessions, funnels and sequences are what a plain walk finds.
+mod steps;
 /// Exports hold everything there is, tails what comes.
 mod streaming;
 /// Who may do what, and what everybody else is told.

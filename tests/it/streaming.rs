@@ -334,3 +334,121 @@ fn a_tail_ends_with_its_token_and_only_so_many_are_open() {
         assert!(problem["errors"][parameter].is_array(), "{problem}");
     }
 }
+
+#[test]
+fn the_command_line_exports_a_whole_file_or_none() {
+    let (eye, apps) = filled(600);
+    let data = eye.data().to_str().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("late.ndjson");
+    let path = file.to_str().unwrap();
+    let arguments = [
+        "export",
+        "late",
+        "--app",
+        "shop",
+        "--to-file",
+        path,
+        "--json",
+        "--data",
+        data,
+    ];
+    let done = eye.command(arguments);
+    assert_eq!(done.status.code(), Some(0), "{done:?}");
+    let told: Value = serde_json::from_slice(&done.stdout).unwrap();
+    let written = std::fs::read_to_string(&file).unwrap();
+    let (expected, end) = export(&eye, &apps[0].token, "?q=late");
+    let lines: Vec<Value> = written
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(lines, expected);
+    assert_eq!(
+        (&told["events"], &told["sha256"]),
+        (&end["count"], &end["sha256"])
+    );
+    assert_eq!(
+        eye.command(arguments).status.code(),
+        Some(2),
+        "the file is there already"
+    );
+    let wrong = eye.command(["export", "late (", "--data", data]);
+    assert_eq!(wrong.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&wrong.stderr).contains('^'));
+    let csv = eye.command(["export", "--csv", "name,n", "--data", data]);
+    assert_eq!(
+        String::from_utf8_lossy(&csv.stdout).lines().count(),
+        1 + 1200
+    );
+    // Without a server, from the folder itself.
+    let mut eye = eye;
+    eye.stop();
+    let data = eye.data().to_str().unwrap();
+    let offline = eye.command(["export", "late", "--app", "shop", "--data", data]);
+    assert_eq!(String::from_utf8(offline.stdout).unwrap(), written);
+}
+
+#[test]
+fn the_command_line_follows_events_across_a_restart() {
+    let (mut eye, apps) = filled(50);
+    let data = eye.data().to_str().unwrap().to_owned();
+    let mut child = eye.spawn_piped(["tail", "beacon", "--limit", "3", "--data", &data]);
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let send = |eye: &Eye, number: u64| {
+        let mut event = events::plain(SESSION);
+        event["data"] = json!({"text": "a beacon", "number": number});
+        eye.post("/events")
+            .token(&apps[0].token)
+            .json(&event)
+            .send()
+            .expect(201);
+    };
+    // Until the tail is open nothing of this is new to it.
+    time::wait_until("the tail is open", Duration::from_secs(30), || {
+        eye.metric("eye_connections_open{door=\"owner\"}") >= 1.0
+    });
+    std::thread::sleep(Duration::from_secs(1));
+    send(&eye, 1);
+    let number =
+        |line: &str| serde_json::from_str::<Value>(line).unwrap()["data"]["number"].as_u64();
+    assert_eq!(number(&lines.next().unwrap().unwrap()), Some(1));
+    eye.restart();
+    send(&eye, 2);
+    send(&eye, 3);
+    assert_eq!(number(&lines.next().unwrap().unwrap()), Some(2));
+    assert_eq!(number(&lines.next().unwrap().unwrap()), Some(3));
+    assert!(child.wait().unwrap().success());
+}
+
+#[test]
+fn the_command_line_shows_a_session() {
+    let (eye, apps) = filled(200);
+    let data = eye.data().to_str().unwrap();
+    let page = eye
+        .get("/sessions?limit=1")
+        .token(&apps[0].token)
+        .send()
+        .expect(200)
+        .json();
+    let id = page["sessions"][0]["id"].as_str().unwrap();
+    let events = eye
+        .get(&format!("/sessions/{id}/events?limit=1000"))
+        .token(&apps[0].token)
+        .send();
+    let events = events.expect(200).json()["events"].clone();
+    let shown = eye.command(["session", id, "--data", data]);
+    let lines = String::from_utf8(shown.stdout).unwrap();
+    let lines: Vec<Value> = lines
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(json!(lines), events);
+    let whole = eye.command(["session", id, "--json", "--data", data]);
+    let whole: Value = serde_json::from_slice(&whole.stdout).unwrap();
+    assert_eq!(
+        (&whole["session"]["count"], &whole["events"]),
+        (&json!(lines.len()), &events)
+    );
+    let unknown = eye.command(["session", SESSION, "--data", data]);
+    assert_eq!(unknown.status.code(), Some(3), "{unknown:?}");
+}

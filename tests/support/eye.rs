@@ -313,6 +313,16 @@ impl Eye {
         command.spawn().expect("eye can be started")
     }
 
+    /// Starts `eye` as [`Eye::spawn`] does; what it prints can be read.
+    pub fn spawn_piped<S: Into<OsString>>(&self, arguments: impl IntoIterator<Item = S>) -> Child {
+        let mut command = clean_command();
+        command
+            .args(arguments.into_iter().map(Into::into))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped());
+        command.spawn().expect("eye can be started")
+    }
+
     /// Runs `eye` with these arguments to its end, beside this server, and returns what came of it.
     pub fn command<S: Into<OsString>>(&self, arguments: impl IntoIterator<Item = S>) -> Output {
         run_eye(arguments)

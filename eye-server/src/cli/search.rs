@@ -1,6 +1,6 @@
 //! `eye search`: matching events, as columns on a terminal and as NDJSON in a pipe.
 
-mod rows;
+pub(super) mod rows;
 
 use super::{Common, Failure, Outcome, caret, note, print, unprinted};
 use crate::client::{Client, ClientError, MissingFolder, encoded};
@@ -170,19 +170,26 @@ fn first_page(args: &SearchArgs) -> String {
 async fn page(client: &Client, args: &SearchArgs, path: &str) -> Result<Page, Failure> {
     match client.get(path).await {
         Ok(answer) => Ok(answer.json()?),
-        Err(ClientError::Refused(problem)) => match caret::explain(&args.query, &problem) {
-            Some(explained) => Err(Failure::Usage(format!(
-                "the query is not understood\n\n{explained}"
-            ))),
-            None => Err(ClientError::Refused(problem).into()),
+        Err(error) => Err(explained(&args.query, error)),
+    }
+}
+
+/// Returns what to tell of a question that was not answered: where its query is wrong, the place in it.
+pub(super) fn explained(query: &str, error: ClientError) -> Failure {
+    match error {
+        ClientError::Refused(problem) => match caret::explain(query, &problem) {
+            Some(explained) => {
+                Failure::Usage(format!("the query is not understood\n\n{explained}"))
+            }
+            None => ClientError::Refused(problem).into(),
         },
-        Err(error) => Err(error.into()),
+        error => error.into(),
     }
 }
 
 /// Writes each event on one line. Data is kept as it was sent, so white space in it may hold line feeds; within JSON's
 /// strings there are none.
-fn lines(events: &[Box<RawValue>]) -> String {
+pub(super) fn lines(events: &[Box<RawValue>]) -> String {
     let mut out = String::new();
     for event in events {
         if event.get().contains(['\n', '\r']) {

@@ -2,8 +2,8 @@
 
 use super::{Answer, ClientError, tls};
 use axum::{
-    body::Bytes,
-    http::{HeaderMap, HeaderValue, Method, Request, Uri, header},
+    body::{Body, Bytes},
+    http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, header},
 };
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1::{SendRequest, handshake};
@@ -113,6 +113,47 @@ impl Wire {
         headers: HeaderMap,
         body: Bytes,
     ) -> Result<Answer, ClientError> {
+        let request = self.prepared(method, path_and_query, headers, body)?;
+        timeout(ANSWER_TIMEOUT, self.exchange(request))
+            .await
+            .unwrap_or_else(|_| {
+                Err(self.lost(
+                    format!("no answer within {} s", ANSWER_TIMEOUT.as_secs()),
+                    true,
+                ))
+            })
+    }
+
+    /// Gets a path on a connection of its own, whose answer may take as long as it likes once it has begun.
+    pub(super) async fn open_stream(
+        &self,
+        path_and_query: &str,
+        headers: HeaderMap,
+    ) -> Result<Response<Body>, ClientError> {
+        let request = self.prepared(Method::GET, path_and_query, headers, Bytes::new())?;
+        let beginning = async {
+            let mut sender = self
+                .connect()
+                .await
+                .map_err(|error| self.no_server(&error))?;
+            let response = sender
+                .send_request(request)
+                .await
+                .map_err(|error| self.lost(in_words(&error), true))?;
+            Ok(response.map(Body::new))
+        };
+        timeout(ANSWER_TIMEOUT, beginning)
+            .await
+            .unwrap_or_else(|_| Err(self.lost("no answer began".to_owned(), true)))
+    }
+
+    fn prepared(
+        &self,
+        method: Method,
+        path_and_query: &str,
+        headers: HeaderMap,
+        body: Bytes,
+    ) -> Result<Request<Full<Bytes>>, ClientError> {
         let (host, prefix) = match &self.address {
             Address::Unix(_) => ("localhost", ""),
             Address::Tcp {
@@ -128,14 +169,7 @@ impl Wire {
         let host = HeaderValue::try_from(host)
             .map_err(|_| ClientError::Usage(format!("{host} cannot be the name of a host")))?;
         request.headers_mut().insert(header::HOST, host);
-        timeout(ANSWER_TIMEOUT, self.exchange(request))
-            .await
-            .unwrap_or_else(|_| {
-                Err(self.lost(
-                    format!("no answer within {} s", ANSWER_TIMEOUT.as_secs()),
-                    true,
-                ))
-            })
+        Ok(request)
     }
 
     async fn exchange(&self, mut request: Request<Full<Bytes>>) -> Result<Answer, ClientError> {

@@ -217,7 +217,7 @@ fn share(part: u64, all: u64) -> f64 {
 }
 
 /// Returns `{…, "as_of", "indexed_through", "exact"}`.
-pub(crate) fn framed<const N: usize>(view: View, fields: [(&str, Value); N]) -> String {
+pub(crate) fn framed<'n>(view: View, fields: impl IntoIterator<Item = (&'n str, Value)>) -> String {
     let mut body: Map<String, Value> = fields
         .into_iter()
         .map(|(name, value)| (name.to_owned(), value))

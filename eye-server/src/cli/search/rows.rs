@@ -14,7 +14,7 @@ const GAP: &str = "  ";
 
 /// Lays out pages of events; the widths of the first page stay, so that later pages line up with it.
 #[derive(Debug, Default)]
-pub(super) struct Rows {
+pub(in crate::cli) struct Rows {
     widths: Option<[usize; 4]>,
 }
 
@@ -34,7 +34,7 @@ struct Shown<'a> {
 }
 
 impl Rows {
-    pub(super) fn render(&mut self, events: &[Box<RawValue>]) -> String {
+    pub(in crate::cli) fn render(&mut self, events: &[Box<RawValue>]) -> String {
         self.render_for(events, Style::of_stdout(), terminal_width())
     }
 
