@@ -38,6 +38,13 @@ pub(crate) fn remove_leftovers(data: &Path) -> io::Result<()> {
 
 /// Makes the index anew, then answers from it. Returns the events and sessions that both count, by application. Blocks.
 pub(crate) fn reindex(state: &AppState, pulse: &Pulse) -> Result<Value, Problem> {
+    let made = make_anew(state, pulse);
+    // What was erased must not stay in a folder that nobody looks after.
+    let removed = remove_leftovers(&state.settings().data).map_err(failed);
+    made.and_then(|result| removed.map(|()| result))
+}
+
+fn make_anew(state: &AppState, pulse: &Pulse) -> Result<Value, Problem> {
     let data = &state.settings().data;
     let growing = data.join(GROWING);
     let started = Instant::now();
@@ -46,8 +53,6 @@ pub(crate) fn reindex(state: &AppState, pulse: &Pulse) -> Result<Value, Problem>
         Index::open(&growing, state.log(), state.settings().index_config()).map_err(failed)?;
     let Some(as_of) = grown(state, &new, pulse)? else {
         new.close();
-        drop(new);
-        remove(&growing).map_err(failed)?;
         return Ok(Value::Null);
     };
     let old = state.index();
@@ -59,7 +64,7 @@ pub(crate) fn reindex(state: &AppState, pulse: &Pulse) -> Result<Value, Problem>
     take_place(state, &old).map_err(|problem| {
         tracing::error!(
             ?problem,
-            "the new index could not take its place; it does so after a restart"
+            "the new index could not take its place: nothing is indexed until a restart, after which the index grows back"
         );
         problem
     })?;
@@ -80,8 +85,11 @@ fn grown(state: &AppState, new: &Index, pulse: &Pulse) -> Result<Option<Offset>,
         let end = state.reader().durable_end();
         let through = new.wait_for(Needs::Both, end, LOOK_EVERY).min(end);
         pulse.tell(through, end);
-        if pulse.is_cancelled() || state.is_stopping() {
+        if pulse.is_cancelled() {
             return Ok(None);
+        }
+        if state.is_stopping() {
+            return Err(failed("the service stops"));
         }
         if through >= end {
             return Ok(Some(end));
