@@ -9,15 +9,15 @@ use axum::{Extension, Router};
 use crate::access::note;
 use crate::envelope::{envelope, other_method, unknown_path};
 use crate::routes::{
-    admin, applications, audit, erasures, events, export, facets, funnel, health, histogram, me,
-    metrics, search, sessions, tail, tasks, tokens,
+    admin, applications, assets, audit, erasures, events, export, facets, funnel, health,
+    histogram, me, metrics, search, sessions, tail, tasks, tokens,
 };
 use crate::state::AppState;
 
 /// Returns every path with its methods. HEAD comes with GET, OPTIONS with everything.
 fn routes() -> Vec<(&'static str, MethodRouter<AppState>)> {
     vec![
-        ("/", get(admin::root)),
+        ("/", get(assets::root)),
         ("/events", post(events::send).get(events::list)),
         ("/events/{id}", get(events::one)),
         ("/events/{id}/context", get(events::context)),
@@ -63,6 +63,10 @@ fn routes() -> Vec<(&'static str, MethodRouter<AppState>)> {
         ("/health/ready", get(health::ready)),
         ("/metrics", get(metrics::for_admins)),
         ("/api/schema", get(admin::schema)),
+        ("/api/docs", get(assets::docs)),
+        ("/api/docs/page.js", get(assets::docs_script)),
+        ("/api/docs/page.css", get(assets::docs_style)),
+        ("/eye.js", get(assets::client)),
     ]
 }
 

@@ -2,6 +2,7 @@
 
 pub(crate) mod admin;
 pub(crate) mod applications;
+pub(crate) mod assets;
 pub(crate) mod audit;
 pub(crate) mod erasures;
 pub(crate) mod events;

@@ -33,6 +33,8 @@ mod isolation;
 mod listening;
 /// The old service's clients find their applications, tokens, sessions and events here.
 mod moving;
+/// What browsers get: the page that tries the API, the client for other pages.
+mod pages;
 /// Lists are filtered, ordered and paged without a gap, and show what was stored, byte for byte.
 mod reading;
 /// The proofs on real data; they need a folder of it.

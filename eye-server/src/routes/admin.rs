@@ -23,12 +23,6 @@ pub(crate) async fn schema() -> Response {
     answer(StatusCode::OK, OPENAPI)
 }
 
-/// Answers `GET /`.
-pub(crate) async fn root() -> Response {
-    let body = json!({"service": "The Eye", "version": env!("CARGO_PKG_VERSION"), "schema": "/api/schema"});
-    answer(StatusCode::OK, body.to_string())
-}
-
 /// Answers `GET /admin/settings`: every setting in force and where it comes from.
 pub(crate) async fn settings(
     State(state): State<AppState>,
