@@ -153,7 +153,7 @@ fn problem(error: &CompactError) -> Problem {
 }
 
 /// Takes out of the index what the log lost before: the process may have ended between the two.
-fn mend_index(state: &AppState) -> Result<(), Problem> {
+pub(crate) fn mend_index(state: &AppState) -> Result<(), Problem> {
     let files = state.reader().sealed_files();
     let Some(end) = files.last().map(|file| file.end) else {
         return Ok(());

@@ -7,11 +7,13 @@ mod backup;
 mod caret;
 mod compact;
 mod config;
+mod demo;
 mod erase;
 mod export;
 mod figures;
 mod health;
 mod import;
+mod index;
 mod log;
 mod progress;
 mod replay;
@@ -40,6 +42,7 @@ use std::{
 const EXAMPLES: &str = "\
 Examples:
   eye serve                                     the service on ./eye-data, at 127.0.0.1:8001
+  eye demo                                      sample events on a throw-away folder, to look around
   eye app create shop                           registers an application, prints its token once
   eye send events.ndjson.zst --app shop         sends a file; the same command resumes it
   eye search 'category:page AND data.ms>500'    the latest matching events
@@ -93,6 +96,7 @@ pub(crate) struct Common {
 #[derive(Debug, Subcommand)]
 enum Command {
     Serve(serve::ServeArgs),
+    Demo(demo::DemoArgs),
     Config(config::ConfigArgs),
     Health(health::HealthArgs),
     #[command(subcommand)]
@@ -106,6 +110,8 @@ enum Command {
     Tail(tail::TailArgs),
     Session(session::SessionArgs),
     Export(export::ExportArgs),
+    #[command(subcommand)]
+    Index(index::IndexCommand),
     #[command(subcommand)]
     Log(log::LogCommand),
     Replay(replay::ReplayArgs),
@@ -146,12 +152,13 @@ pub(crate) fn run(cli: Cli) -> ExitCode {
     let mut common = cli.common;
     let result = runtime.block_on(async {
         common.data = data_folder(&common.given(Vec::new())).map_err(Failure::Usage)?;
-        if !matches!(command, Command::Serve(_)) {
+        if !matches!(command, Command::Serve(_) | Command::Demo(_)) {
             let filter = LogFilter::of_a_command().map_err(Failure::Usage)?;
             prepare(&filter, LogFormat::Text);
         }
         match command {
             Command::Serve(args) => serve::run(args, &common).await,
+            Command::Demo(args) => demo::run(&args, &common).await,
             Command::Health(_) => health::run(&common).await,
             Command::Config(args) => config::run(args, &common).await,
             Command::App(command) => app::run(&command, &common).await,
@@ -159,6 +166,7 @@ pub(crate) fn run(cli: Cli) -> ExitCode {
             Command::Send(args) => send::run(&args, &common).await,
             Command::Import(command) => import::run(&command, &common).await,
             Command::Search(args) => search::run(&args, &common).await,
+            Command::Index(command) => index::run(&command, &common).await,
             Command::Tail(args) => tail::run(&args, &common).await,
             Command::Session(args) => session::run(&args, &common).await,
             Command::Export(args) => export::run(&args, &common).await,

@@ -208,6 +208,14 @@ impl std::fmt::Debug for Settings {
 }
 
 impl Settings {
+    /// Returns what the indexes are told of these.
+    pub(crate) fn index_config(&self) -> eye_index::IndexConfig {
+        eye_index::IndexConfig {
+            nice: i32::try_from(self.indexer_nice).unwrap_or(20).min(20),
+            ..eye_index::IndexConfig::default()
+        }
+    }
+
     /// Returns what no service can work with, if anything.
     fn check(&self) -> Result<(), String> {
         let at_most = |name, value: usize, most: usize| {

@@ -16,6 +16,7 @@ mod metrics;
 mod parameters;
 mod question;
 mod registrar;
+mod reindexing;
 mod router;
 mod routes;
 mod serve;
@@ -36,7 +37,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use eye_index::{Index, IndexConfig, IndexError};
+use eye_index::{Index, IndexError};
 use eye_log::storage::make_private_folder;
 use eye_log::{Log, LogConfig, LogHealth, Offset, OpenError};
 use tokio::net::TcpListener;
@@ -198,11 +199,11 @@ async fn open_after(
 ) -> Result<App, StartError> {
     let settings = settings.clone();
     let opening = tokio::task::spawn_blocking(move || {
-        let folder = |source| StartError::Folder {
+        let folder_error = |source| StartError::Folder {
             folder: settings.data.clone(),
             source,
         };
-        make_private_folder(&settings.data).map_err(folder)?;
+        make_private_folder(&settings.data).map_err(folder_error)?;
         let (log, report) = {
             let segment_max_bytes = u64::try_from(settings.segment_max_bytes).unwrap_or(u64::MAX);
             let config = LogConfig {
@@ -213,17 +214,13 @@ async fn open_after(
             Log::open(&settings.data.join("log"), config)?
         };
         tracing::info!(?report, "the log is open");
-        let nice = i32::try_from(settings.indexer_nice).unwrap_or(20).min(20);
-        let config = IndexConfig {
-            nice,
-            ..IndexConfig::default()
-        };
         let folder = settings.data.join("index");
+        reindexing::remove_leftovers(&settings.data).map_err(folder_error)?;
         first(&folder).map_err(|source| StartError::Folder {
             folder: folder.clone(),
             source,
         })?;
-        let index = Index::open(&folder, &log, config)?;
+        let index = Index::open(&folder, &log, settings.index_config())?;
         Ok(App {
             state: AppState::new(settings, log, index),
         })

@@ -225,3 +225,26 @@ fn order(kind: &Kind, given: Option<&str>) -> Result<Order, Problem> {
     };
     Err(Problem::parameter("order", message))
 }
+
+/// Asks for every event, or every one of an application; one hit, the oldest.
+pub(crate) fn every_event(
+    state: &AppState,
+    application: Option<ApplicationId>,
+    as_of: Offset,
+) -> Result<SearchRequest, Problem> {
+    Ok(SearchRequest {
+        query: query(None)?,
+        registry: state.log().registry(),
+        deadline: Some(Instant::now() + state.settings().query_deadline),
+        application,
+        from: None,
+        to: None,
+        category: None,
+        name: None,
+        session: None,
+        as_of,
+        order: Order::OldestFirst,
+        after: None,
+        limit: 1,
+    })
+}

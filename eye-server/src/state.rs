@@ -1,7 +1,7 @@
 //! What every request shares: the settings, the log, the index, and the bounds on what runs at once.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use eye_index::Index;
 use eye_log::{Log, Offset, Reader};
@@ -30,7 +30,8 @@ struct Shared {
     settings: Settings,
     log: Log,
     reader: Reader,
-    index: Index,
+    /// Exchanged as a whole when it was made anew.
+    index: RwLock<Index>,
     store_id: Uuid,
     admin_hash: Option<[u8; 32]>,
     memory: Memory,
@@ -64,7 +65,7 @@ impl AppState {
             stopping: AtomicBool::new(false),
             settings,
             log,
-            index,
+            index: RwLock::new(index),
         };
         Self {
             shared: Arc::new(shared),
@@ -96,8 +97,22 @@ impl AppState {
         &self.shared.reader
     }
 
-    pub(crate) fn index(&self) -> &Index {
-        &self.shared.index
+    /// Returns the index that answers now. Whoever holds it longer than a question takes may hold one that is replaced.
+    pub(crate) fn index(&self) -> Index {
+        self.shared
+            .index
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Answers from another index from now on.
+    pub(crate) fn set_index(&self, index: Index) {
+        *self
+            .shared
+            .index
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = index;
     }
 
     pub(crate) fn store_id(&self) -> Uuid {

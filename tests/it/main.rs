@@ -39,6 +39,8 @@ mod pages;
 mod reading;
 /// The proofs on real data; they need a folder of it.
 mod real_data;
+/// `eye index rebuild` beside the service, and `eye demo`.
+mod rebuilding;
 /// What was acknowledged survives kill -9, a torn tail and the loss of the index.
 mod recovery;
 /// A damaged file is found, named, served around and repaired, and takes no revocation back.

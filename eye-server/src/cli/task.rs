@@ -16,7 +16,10 @@ pub(crate) async fn run(client: &Client, wanted: &Value, label: &str) -> Result<
         .await?;
     let mut task: Value = started.json()?;
     let path = format!("/admin/tasks/{}", task["id"].as_str().unwrap_or_default());
-    let mut progress = Progress::new(label, 0);
+    let mut progress = match task["unit"].as_str() {
+        Some("records") => Progress::counting(label, "records"),
+        _ => Progress::new(label, 0),
+    };
     let mut interrupted = std::pin::pin!(tokio::signal::ctrl_c());
     loop {
         match task["state"].as_str() {

@@ -1,12 +1,11 @@
 //! `/applications`: who sends. Admins only.
 
-use std::time::Instant;
-
 use axum::body::Body;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Extension, Path, RawQuery, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
+use eye_index::search::facets::{FacetOptions, FieldColumns};
 use eye_index::{Needs, Order, SearchRequest};
 use eye_log::{
     Application, Change, Changed, Limits, Offset, TokenKind, TokenTerms, format_timestamp,
@@ -235,23 +234,16 @@ fn seen(state: &AppState) -> Offset {
 /// Returns the shape of an application, with what the index knows of its events. Blocks.
 fn shape(state: &AppState, application: &Application, as_of: Offset) -> Result<Value, Problem> {
     let now = eye_log::now();
-    let all = SearchRequest {
-        query: listing::query(None)?,
-        registry: state.log().registry(),
-        deadline: Some(Instant::now() + state.settings().query_deadline),
-        application: Some(application.id),
-        from: None,
-        to: None,
-        category: None,
-        name: None,
-        session: None,
-        as_of,
-        order: Order::OldestFirst,
-        after: None,
-        limit: 1,
-    };
+    let all = listing::every_event(state, Some(application.id), as_of)?;
     let index = state.index();
-    let events = index.count(&all)?;
+    let options = FacetOptions {
+        size: 0,
+        times: false,
+    };
+    let (events, figures) = index.facets(&all, &[FieldColumns::Session], options)?;
+    let (sessions, sessions_exact) = figures.first().map_or((0, true), |figures| {
+        (figures.distinct, figures.distinct_exact)
+    });
     let time_of_first = |request: &SearchRequest| -> Result<Option<String>, Problem> {
         Ok(index
             .search(request)?
@@ -276,7 +268,7 @@ fn shape(state: &AppState, application: &Application, as_of: Offset) -> Result<V
         "name": application.name, "active": application.active, "created_at": format_timestamp(application.created_at),
         "retention_days": application.limits.retention_days, "max_bytes": application.limits.max_bytes,
         "rate": application.limits.rate,
-        "events": events, "sessions": null, "first": first, "last": last, "per_minute": per_minute, "rejected_24h": null,
+        "events": events, "sessions": sessions, "sessions_exact": sessions_exact, "first": first, "last": last, "per_minute": per_minute, "rejected_24h": null,
     }))
 }
 

@@ -17,6 +17,7 @@ use crate::caretaker;
 use crate::envelope::RequestId;
 use crate::error::{Code, Problem};
 use crate::parameters::Parameters;
+use crate::reindexing::reindex;
 use crate::routes::json as answer;
 use crate::state::AppState;
 use crate::tasks::{Pulse, Task};
@@ -50,10 +51,16 @@ pub(crate) async fn start(
                 caretaker::compact(&inner, &what, pulse)
             })
         }
+        Some("reindex") => {
+            let inner = state.clone();
+            state
+                .tasks()
+                .start("reindex", "records", move |pulse| reindex(&inner, pulse))
+        }
         _ => {
             return Err(Problem::parameter(
                 "kind",
-                "must be \"verify\" or \"compact\".",
+                "must be \"verify\", \"compact\" or \"reindex\".",
             ));
         }
     };
