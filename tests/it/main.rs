@@ -35,6 +35,8 @@ mod listening;
 mod moving;
 /// What browsers get: the page that tries the API, the client for other pages.
 mod pages;
+/// Thousands of drawn questions find what a reading of every event's JSON finds.
+mod questions;
 /// Lists are filtered, ordered and paged without a gap, and show what was stored, byte for byte.
 mod reading;
 /// The proofs on real data; they need a folder of it.

@@ -71,7 +71,8 @@ fn end_of_string(literal: &str) -> usize {
     position
 }
 
-fn unescaped(literal: &str) -> String {
+/// Returns what stands between the quotes of a string with its escapes resolved; a lone surrogate comes out as U+FFFD.
+pub(crate) fn unescaped(literal: &str) -> String {
     // UTF-16 is where JSON's escapes live: pairs of them join by themselves, and what does not pair is a lone surrogate.
     let mut units: Vec<u16> = Vec::with_capacity(literal.len());
     let mut characters = literal.chars();

@@ -7,6 +7,8 @@
 //! | `eye` | a server of one's own on a throw-away folder: start, stop, kill, start again |
 //! | `http` | requests and answers over a plain socket, bytes unchanged |
 //! | `json_text` | JSON as text: fields and strings as they were written |
+//! | `json_tree` | JSON as a tree that keeps repeated keys and digits |
+//! | `evaluator` | whether an event matches a question, by looking at its JSON: the judge of the query language |
 //! | `scanner` | which events hold a word or a phrase, found by looking at every one |
 //! | `events` | events made from a seed, and the fixture |
 //! | `random` | small random numbers that can be had again |
@@ -18,10 +20,12 @@
 #![allow(clippy::cast_possible_truncation)]
 
 pub mod binary;
+pub mod evaluator;
 pub mod events;
 mod eye;
 pub mod http;
 pub mod json_text;
+pub mod json_tree;
 pub mod random;
 pub mod scanner;
 pub mod time;

@@ -138,7 +138,7 @@ pub fn words(string: &str) -> Vec<String> {
 }
 
 /// Unicode category L, N or M.
-fn is_word_character(character: char) -> bool {
+pub fn is_word_character(character: char) -> bool {
     use GeneralCategory::{
         DecimalNumber, LetterNumber, LowercaseLetter, ModifierLetter, OtherLetter, OtherNumber,
         TitlecaseLetter, UppercaseLetter,
@@ -166,14 +166,19 @@ fn is_mark(character: char) -> bool {
 }
 
 /// Scripts written without spaces: each character is a word of its own.
-fn stands_alone(character: char) -> bool {
+pub fn stands_alone(character: char) -> bool {
     matches!(u32::from(character),
         0x0E00..=0x0EFF | 0x1000..=0x109F | 0x1780..=0x17FF | 0x3040..=0x30FF | 0x3400..=0x4DBF
         | 0x4E00..=0x9FFF | 0xF900..=0xFAFF | 0x20000..=0x3FFFF)
 }
 
 fn folded(word: &str) -> String {
-    let spelled: String = word
+    first_bytes(&fold(word), WORD_MAX_BYTES).to_owned()
+}
+
+/// Returns text with case and the accents of Latin letters folded, whole.
+pub fn fold(text: &str) -> String {
+    let spelled: String = text
         .chars()
         .map(|character| match character {
             'ß' | 'ẞ' => "ss".to_owned(),
@@ -197,8 +202,7 @@ fn folded(word: &str) -> String {
         }
     });
     let bare: String = bare.collect();
-    let folded: String = bare.nfc().flat_map(char::to_lowercase).collect();
-    first_bytes(&folded, WORD_MAX_BYTES).to_owned()
+    bare.nfc().flat_map(char::to_lowercase).collect()
 }
 
 /// Unicode script Latin (16.0), letters only.

@@ -22,6 +22,20 @@ pub fn utc(microseconds: i64) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{fraction:06}Z")
 }
 
+/// Returns the microseconds since 1970 of a time like `2021-01-01T09:15:27.243860Z`, with or without a fraction.
+pub fn microseconds(text: &str) -> i64 {
+    let number = |range: std::ops::Range<usize>| -> i64 { text[range].parse().expect("digits") };
+    let (year, month) = (number(0..4), number(5..7));
+    // The days of `civil`, counted the other way.
+    let year = year - i64::from(month <= 2);
+    let (era, of_era) = (year.div_euclid(400), year.rem_euclid(400));
+    let of_year = (153 * (month + if month > 2 { -3 } else { 9 }) + 2) / 5 + number(8..10) - 1;
+    let days = era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468;
+    let seconds = days * 86_400 + number(11..13) * 3_600 + number(14..16) * 60 + number(17..19);
+    let fraction = text[19..].trim_start_matches('.').trim_end_matches('Z');
+    seconds * 1_000_000 + format!("{fraction:0<6}").parse::<i64>().expect("digits")
+}
+
 /// Howard Hinnant's `civil_from_days`.
 fn civil(days_since_1970: i64) -> (i64, i64, i64) {
     let days = days_since_1970 + 719_468;
@@ -53,12 +67,16 @@ pub fn wait_until(what: &str, patience: Duration, mut done: impl FnMut() -> bool
 
 #[cfg(test)]
 mod tests {
-    use super::utc;
+    use super::{microseconds, utc};
 
     #[test]
     fn known_instants_are_written_as_the_contract_writes_them() {
         assert_eq!(utc(1_609_492_527_243_860), "2021-01-01T09:15:27.243860Z");
         assert_eq!(utc(951_782_400_000_000), "2000-02-29T00:00:00.000000Z");
         assert_eq!(utc(-1), "1969-12-31T23:59:59.999999Z");
+        for instant in [0, -1, 1_609_492_527_243_860, 951_782_400_000_000, -62_135_596_800_000_000] {
+            assert_eq!(microseconds(&utc(instant)), instant);
+        }
+        assert_eq!(microseconds("1970-01-01T00:00:01.5Z"), 1_500_000);
     }
 }

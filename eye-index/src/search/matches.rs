@@ -393,7 +393,7 @@ fn data_holds(wanted: &DataPath, test: &Test, data: &str) -> bool {
     false
 }
 
-/// Says whether the wanted path is made of `keys` (or, with `prefix`, of the first of them): each key may take up
+/// Says whether the wanted path is made of `keys` (or, with `prefix`, leads to something above them): each key may take up
 /// several of the wanted segments, joined with the dots it holds.
 fn path_reaches(wanted: &[String], keys: &[String], prefix: bool) -> bool {
     if wanted.is_empty() {
@@ -415,7 +415,8 @@ fn path_reaches(wanted: &[String], keys: &[String], prefix: bool) -> bool {
             return false;
         }
     }
-    false
+    // Who cannot tell `a.b` from `b` under `a` finds the first also by `a:*`.
+    prefix && key.strip_prefix(joined.as_str()).is_some_and(|rest| rest.starts_with('.'))
 }
 
 #[cfg(test)]

@@ -72,6 +72,15 @@ impl Plan {
             filters: self.filters,
         }))
     }
+
+    /// Returns one query for all of it, whose documents are to be left out. tantivy asks such a set for documents it may have
+    /// passed already, which a set of phrases takes ill; ours does not.
+    fn excluded(self) -> Box<dyn Query> {
+        Box::new(DocsQuery(Narrowed {
+            query: Arc::from(self.query()),
+            filters: self.filters,
+        }))
+    }
 }
 
 /// Says how the question is answered.
@@ -132,7 +141,7 @@ impl Planner<'_> {
                 for clause in clauses {
                     match &clause.kind {
                         Kind::Not(inner) => {
-                            excluded.push((Occur::MustNot, self.clause(inner)?.into_query()))
+                            excluded.push((Occur::MustNot, self.clause(inner)?.excluded()));
                         }
                         _ => all.and(self.clause(clause)?),
                     }
@@ -162,7 +171,7 @@ impl Planner<'_> {
             }
             Kind::Not(inner) => Plan::lead(BooleanQuery::new(vec![
                 (Occur::Must, Box::new(AllQuery)),
-                (Occur::MustNot, self.clause(inner)?.into_query()),
+                (Occur::MustNot, self.clause(inner)?.excluded()),
             ])),
             Kind::Word(WordTest::Is(word)) => Plan::lead(self.phrase(std::slice::from_ref(word))),
             Kind::Word(WordTest::Pattern(pattern)) => match pattern.on {
