@@ -40,6 +40,9 @@ fresh() {
     truncate -s 1G "$work/memory/image"
     mkfs.ext4 -q -F -E lazy_itable_init=1,nodiscard "$work/memory/image"
     device=$(losetup --find --show "$work/memory/image") || { device=; missing "there are no loop devices here"; }
+    # Of a larger write that finds too little room the loop device takes some and says that all is well: a disk that lies,
+    # which no sync can tell. A page is taken or refused.
+    echo 4 >"/sys/block/${device#/dev/}/queue/max_sectors_kb" 2>/dev/null || missing "the loop device cannot be made to write page by page"
     mount -o nodiscard "$device" "$work/disk" 2>/dev/null || missing "loop devices cannot be mounted here"
     head -c "$1M" /dev/zero >"$work/memory/ballast"
 }

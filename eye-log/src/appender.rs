@@ -16,7 +16,7 @@ use crate::format::{
 use crate::log::Shared;
 use crate::offset::Offset;
 use crate::segment::{Segment, Summary};
-use crate::storage::write_zeros;
+use crate::storage::{StorageFile, write_zeros};
 
 /// How much is filled with zeros ahead of the frames, at first and at most.
 const FILL_FIRST_BYTES: u64 = 1 << 20;
@@ -51,6 +51,9 @@ pub(crate) struct Appender {
 #[derive(Debug)]
 pub(crate) struct Tail {
     pub(crate) segment: Arc<Segment>,
+    /// The same file opened once more, to fill it: Linux tells each handle once that what was written is lost, and the syncer
+    /// must not miss it because the sync of zeros was told.
+    filler: Option<Arc<dyn StorageFile>>,
     /// Where the next group goes; what is collected in the group lies behind it.
     pub(crate) position: u64,
     /// Up to where the file was filled with zeros or holds frames.
@@ -66,11 +69,20 @@ impl Tail {
         let (position, previous) = (summary.frames_end, summary.last_frame);
         Self {
             segment,
+            filler: None,
             position,
             filled,
             previous,
             summary,
         }
+    }
+
+    fn filler(&mut self, shared: &Shared) -> io::Result<Arc<dyn StorageFile>> {
+        if let Some(file) = &self.filler {
+            return Ok(file.clone());
+        }
+        let file = shared.storage.open(&self.segment.name)?;
+        Ok(self.filler.insert(file).clone())
     }
 
     /// Counts a frame that begins at `position` and holds so many events.
@@ -194,9 +206,10 @@ impl Appender {
         }
         let step = self.active.filled.clamp(FILL_FIRST_BYTES, FILL_MOST_BYTES);
         let target = end.max((self.active.filled + step).min(self.segment_max_bytes));
-        let file = &self.active.segment.file;
-        let filled =
-            write_zeros(file.as_ref(), self.active.filled..target).and_then(|()| file.sync());
+        let filled = self.active.filler(&self.shared).and_then(|file| {
+            write_zeros(file.as_ref(), self.active.filled..target)?;
+            file.sync()
+        });
         match filled {
             Ok(()) => {
                 self.active.filled = target;

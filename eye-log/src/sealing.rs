@@ -46,6 +46,8 @@ pub(crate) struct SealedWriter<'s> {
     pub(crate) header: SealedHeader,
     /// Where what is pending goes.
     position: u64,
+    /// Of everything written so far.
+    checksum: crc32fast::Hasher,
     pending: Vec<u8>,
     pub(crate) footer: Footer,
     pub(crate) summary: Summary,
@@ -64,11 +66,15 @@ impl<'s> SealedWriter<'s> {
             salt: uuid::Uuid::new_v4().as_fields().0,
         };
         let file = shared.storage.create(SEALING)?;
-        file.write_at(&header.encode(), 0)?;
+        let written = header.encode();
+        file.write_at(&written, 0)?;
+        let mut checksum = crc32fast::Hasher::new();
+        checksum.update(&written);
         Ok(Self {
             shared,
             file,
             header,
+            checksum,
             position: SEGMENT_HEADER_BYTES as u64,
             pending: Vec::new(),
             footer: Footer::default(),
@@ -147,7 +153,11 @@ impl<'s> SealedWriter<'s> {
     }
 
     fn write_pending(&mut self) -> io::Result<()> {
+        if self.pending.is_empty() {
+            return Ok(());
+        }
         self.file.write_at(&self.pending, self.position)?;
+        self.checksum.update(&self.pending);
         self.position += self.pending.len() as u64;
         self.pending.clear();
         Ok(())
@@ -180,7 +190,30 @@ impl<'s> SealedWriter<'s> {
             })
     }
 
-    /// Writes the footer, syncs, gives the file its name, syncs that, and opens it. Nothing refers to it yet.
+    /// Reads the file past the cache: what is in it exists nowhere else once the files before are removed, and there are disks
+    /// that drop writes without a word (a loop device does when the file behind it takes only some of a write).
+    fn read_back(&self) -> io::Result<()> {
+        let disk = self.shared.storage.open_direct(SEALING)?;
+        let mut buffer = vec![0; WRITE_BYTES];
+        let mut checksum = crc32fast::Hasher::new();
+        let mut at = 0;
+        while at < self.position {
+            let left = usize::try_from(self.position - at).unwrap_or(usize::MAX);
+            let length = buffer.len().min(left);
+            disk.read_at(&mut buffer[..length], at)?;
+            checksum.update(&buffer[..length]);
+            at += length as u64;
+        }
+        if checksum.finalize() != self.checksum.clone().finalize() {
+            return Err(io::Error::other(
+                "the disk did not keep what was written and synced; the files that were to be replaced are kept",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Writes the footer, syncs, looks whether the disk has it all, gives the file its name, syncs that, and opens it. Nothing
+    /// refers to it yet.
     pub(crate) fn finish(mut self) -> Result<SealedFile, SealError> {
         self.write_pending()?;
         self.summary.blocks_end = self.position;
@@ -197,6 +230,7 @@ impl<'s> SealedWriter<'s> {
         })?;
         self.write_pending()?;
         self.file.sync()?;
+        self.read_back()?;
         let name = SealedName {
             base: self.header.base,
             end: self.header.end,

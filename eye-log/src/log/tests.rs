@@ -3,6 +3,7 @@
 
 mod compacting;
 mod damage;
+mod failing;
 mod repairing;
 
 use std::sync::mpsc;

@@ -119,7 +119,7 @@ impl Storage for Disk {
     }
 
     fn sync_names(&self) -> io::Result<()> {
-        File::open(&self.folder)?.sync_all()
+        File::open(&self.folder)?.sync_all().map_err(failed_sync)
     }
 
     fn free_bytes(&self) -> io::Result<u64> {
@@ -215,6 +215,15 @@ impl StorageFile for Direct {
     }
 }
 
+/// A write that finds no room has changed nothing that matters; a sync that finds none has lost what was written. So that
+/// nobody takes the one for the other, no failed sync says that the disk is full.
+fn failed_sync(error: io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::StorageFull => io::Error::other(format!("syncing: {error}")),
+        _ => error,
+    }
+}
+
 impl StorageFile for File {
     fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<()> {
         self.read_exact_at(buffer, position)
@@ -225,7 +234,7 @@ impl StorageFile for File {
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.sync_data()
+        self.sync_data().map_err(failed_sync)
     }
 
     fn size(&self) -> io::Result<u64> {

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{Storage, StorageFile};
@@ -60,6 +61,8 @@ struct State {
     fails_at: Option<u64>,
     /// The first sync that is this call or a later one lies.
     sync_lies_from: Option<u64>,
+    /// The file whose next write is dropped.
+    drops_next_write_of: Option<usize>,
     power_is_gone: bool,
     capacity: Option<u64>,
 }
@@ -79,6 +82,8 @@ struct Content {
     unsynced: Vec<Change>,
     /// Whether a sync lied: what a process sees is more than the disk has or will get.
     pretends: bool,
+    /// How often what was written was lost. Each handle is told once of each.
+    losses: u64,
 }
 
 #[derive(Debug, Clone)]
@@ -191,6 +196,22 @@ impl Faulty {
         self.state().sync_lies_from = Some(call);
     }
 
+    /// Loses what was written to a file and is not synced, as the system does when it finds out by itself that the disk fails: a
+    /// process goes on reading it, and the next sync of each handle fails once.
+    pub fn write_back_fails(&self, name: &str) {
+        let mut state = self.state();
+        if let Some(file) = state.names.get(name).copied() {
+            state.files[file].lose_unsynced();
+        }
+    }
+
+    /// Has the disk drop the next write to a file without a word: a process reads what it wrote, syncs succeed, and the disk
+    /// never has it.
+    pub fn drops_next_write_of(&self, name: &str) {
+        let mut state = self.state();
+        state.drops_next_write_of = state.names.get(name).copied();
+    }
+
     /// Sets how many bytes fit, all files together; `None` for any number.
     pub fn set_capacity(&self, bytes: Option<u64>) {
         self.state().capacity = bytes;
@@ -273,6 +294,7 @@ impl Faulty {
             synced: bytes,
             unsynced: Vec::new(),
             pretends: false,
+            losses: 0,
         });
         state.names.insert(name.to_owned(), file);
         state.synced_names.insert(name.to_owned(), file);
@@ -296,6 +318,12 @@ impl Content {
     fn take_in(&mut self, at: usize, bytes: &[u8]) {
         write(&mut self.live, at, bytes);
         self.unsynced.push(Change::Write(at, bytes.to_vec()));
+    }
+
+    fn lose_unsynced(&mut self) {
+        self.unsynced.clear();
+        self.pretends = true;
+        self.losses += 1;
     }
 
     fn cut(&mut self, dice: &mut Dice, retention: Retention) {
@@ -371,6 +399,7 @@ impl Storage for Faulty {
         Ok(Arc::new(FaultyFile {
             disk: self.clone(),
             file,
+            told: AtomicU64::new(state.files[file].losses),
         }))
     }
 
@@ -405,6 +434,7 @@ impl Storage for Faulty {
         Ok(Arc::new(FaultyFile {
             disk: self.clone(),
             file,
+            told: AtomicU64::new(0),
         }))
     }
 
@@ -449,6 +479,8 @@ impl Storage for Faulty {
 struct FaultyFile {
     disk: Faulty,
     file: usize,
+    /// Of how many of the file's losses this handle knows.
+    told: AtomicU64,
 }
 
 fn place(position: u64) -> usize {
@@ -493,7 +525,15 @@ impl StorageFile for FaultyFile {
         } else {
             bytes.len()
         };
-        state.files[self.file].take_in(at, &bytes[..fits]);
+        let dropped = &mut state.drops_next_write_of;
+        if dropped.take_if(|file| *file == self.file).is_some() {
+            let file = &mut state.files[self.file];
+            write(&mut file.live, at, &bytes[..fits]);
+            file.unsynced.push(Change::Write(at, vec![0; fits]));
+            file.pretends = true;
+        } else {
+            state.files[self.file].take_in(at, &bytes[..fits]);
+        }
         if power_goes {
             return Err(no_power());
         }
@@ -514,11 +554,13 @@ impl StorageFile for FaultyFile {
             .take_if(|from| *from <= calls)
             .is_some();
         let file = &mut state.files[self.file];
-        let changes = std::mem::take(&mut file.unsynced);
         if lies {
-            file.pretends = true;
+            file.lose_unsynced();
+        }
+        if self.told.swap(file.losses, Ordering::Relaxed) != file.losses {
             return Err(failed());
         }
+        let changes = std::mem::take(&mut file.unsynced);
         for change in changes {
             change.apply(&mut file.synced);
         }

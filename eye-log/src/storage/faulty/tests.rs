@@ -198,3 +198,42 @@ fn a_write_that_fails_may_have_written_some_of_it() {
     file.write_at(&[1; 100], 0).unwrap_err();
     assert_eq!(disk.bytes("one").unwrap(), [1; 50]);
 }
+
+#[test]
+fn every_handle_is_told_once_that_what_was_written_is_lost() {
+    let disk = Faulty::default();
+    let file = disk.create("one").unwrap();
+    file.write_at(&[1; 100], 0).unwrap();
+    file.sync().unwrap();
+    let before = disk.open("one").unwrap();
+    file.write_at(&[2; 100], 0).unwrap();
+    disk.write_back_fails("one");
+    let after = disk.open("one").unwrap();
+    assert_eq!(disk.bytes("one").unwrap(), [2; 100], "the cache pretends");
+    for handle in [&file, &before] {
+        handle.sync().unwrap_err();
+        handle.sync().unwrap();
+    }
+    after.sync().unwrap();
+    disk.open_direct("one").unwrap();
+    assert_eq!(disk.bytes("one").unwrap(), [1; 100]);
+}
+
+#[test]
+fn a_dropped_write_is_seen_until_the_disk_is_asked() {
+    let disk = Faulty::default();
+    let file = disk.create("one").unwrap();
+    file.write_at(&[1; 100], 0).unwrap();
+    disk.drops_next_write_of("one");
+    disk.create("two").unwrap().write_at(&[3; 9], 0).unwrap();
+    file.write_at(&[2; 100], 100).unwrap();
+    file.sync().unwrap();
+    assert_eq!(disk.bytes("one").unwrap()[100..], [2; 100]);
+    let mut read = [7; 200];
+    let direct = disk.open_direct("one").unwrap();
+    direct.read_at(&mut read, 0).unwrap();
+    assert_eq!(
+        (read[..100] == [1; 100], read[100..] == [0; 100]),
+        (true, true)
+    );
+}
