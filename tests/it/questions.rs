@@ -16,21 +16,94 @@ const QUESTIONS: usize = 1_000;
 
 /// Values of `data` that are likely to be got wrong.
 const ODD: &[&str] = &[
-    "0", "-0", "1", "1.0", "10e-1", "-17", "2.5", "2.50", "1e400", "-1e400", "2e999", "1e-400", "9007199254740992",
-    "9007199254740993", "9007199254740993.0", "9223372036854775807", "9223372036854775808", "-9223372036854775808",
-    "18446744073709551615", "18446744073709551616", "true", "false", "null", "[]", "{}", r#""""#, r#"" ""#, r#""true""#,
-    r#""null""#, r#""1""#, r#""1.0""#, r#""00501""#, r#""---""#, r#""a/b""#, r#""A/B""#, r#""/a/b/""#, r#""/reviews/""#,
-    r#""/reviews/solar energy""#, r#""/Reviews/""#, r#""foo_bar-9""#, r#""10.0.0.1""#, r#""a@b.example""#,
-    r#""Stra\u00dfe""#, r#""STRASSE""#, r#""strasse 9""#, r#""\ud800x""#, r#""x\udc00""#, r#""nul\u0000nul""#,
-    r#""\u0001""#, r#""line\nline""#, r#""tab\ttab""#, r#""quote\"quote""#, r#""back\\slash""#, r#""*""#, r#""?""#,
-    r#""what?""#, r#""a*b""#, r#""東京""#, r#""東京タワー""#, r#""東 京""#, r#""iPhoneケース12個""#, r#""กรุงเทพ""#, r#""e\u0301te""#,
-    r#""Été""#, r#""ÅNGSTRÖM""#, r#""й""#, r#""и""#, r#""Σίσυφος""#, r#""ΣΊΣΥΦΟΣ""#, r#""😀 smile""#, r#""x²""#, r#""½""#,
-    r#"[1,"1",true,null,[2,["deep"]]]"#, r#"{"a":{"b":1},"a.b":2}"#, r#"{"a":{"b":null}}"#, r#"[{"k":1},{"k":"one"},{}]"#,
-    r#"{"k":1,"k":"two","K":3}"#, r#"{"with space":"v","dot.ted":{"x.y":"z"},"ключ":"значение","":"empty"}"#,
-    r#""red green blue red""#, r#""green blue""#, r#""late delivery of the late parcel""#, r#""AND""#, r#""or not""#,
+    "0",
+    "-0",
+    "1",
+    "1.0",
+    "10e-1",
+    "-17",
+    "2.5",
+    "2.50",
+    "1e400",
+    "-1e400",
+    "2e999",
+    "1e-400",
+    "9007199254740992",
+    "9007199254740993",
+    "9007199254740993.0",
+    "9223372036854775807",
+    "9223372036854775808",
+    "-9223372036854775808",
+    "18446744073709551615",
+    "18446744073709551616",
+    "true",
+    "false",
+    "null",
+    "[]",
+    "{}",
+    r#""""#,
+    r#"" ""#,
+    r#""true""#,
+    r#""null""#,
+    r#""1""#,
+    r#""1.0""#,
+    r#""00501""#,
+    r#""---""#,
+    r#""a/b""#,
+    r#""A/B""#,
+    r#""/a/b/""#,
+    r#""/reviews/""#,
+    r#""/reviews/solar energy""#,
+    r#""/Reviews/""#,
+    r#""foo_bar-9""#,
+    r#""10.0.0.1""#,
+    r#""a@b.example""#,
+    r#""Stra\u00dfe""#,
+    r#""STRASSE""#,
+    r#""strasse 9""#,
+    r#""\ud800x""#,
+    r#""x\udc00""#,
+    r#""nul\u0000nul""#,
+    r#""\u0001""#,
+    r#""line\nline""#,
+    r#""tab\ttab""#,
+    r#""quote\"quote""#,
+    r#""back\\slash""#,
+    r#""*""#,
+    r#""?""#,
+    r#""what?""#,
+    r#""a*b""#,
+    r#""東京""#,
+    r#""東京タワー""#,
+    r#""東 京""#,
+    r#""iPhoneケース12個""#,
+    r#""กรุงเทพ""#,
+    r#""e\u0301te""#,
+    r#""Été""#,
+    r#""ÅNGSTRÖM""#,
+    r#""й""#,
+    r#""и""#,
+    r#""Σίσυφος""#,
+    r#""ΣΊΣΥΦΟΣ""#,
+    r#""😀 smile""#,
+    r#""x²""#,
+    r#""½""#,
+    r#"[1,"1",true,null,[2,["deep"]]]"#,
+    r#"{"a":{"b":1},"a.b":2}"#,
+    r#"{"a":{"b":null}}"#,
+    r#"[{"k":1},{"k":"one"},{}]"#,
+    r#"{"k":1,"k":"two","K":3}"#,
+    r#"{"with space":"v","dot.ted":{"x.y":"z"},"ключ":"значение","":"empty"}"#,
+    r#""red green blue red""#,
+    r#""green blue""#,
+    r#""late delivery of the late parcel""#,
+    r#""AND""#,
+    r#""or not""#,
 ];
 
-const KEYS: &[&str] = &["v", "w", "path", "a", "a.b", "name", "k", "K", "ünï", "deep"];
+const KEYS: &[&str] = &[
+    "v", "w", "path", "a", "a.b", "name", "k", "K", "ünï", "deep",
+];
 
 struct Store {
     eye: Eye,
@@ -100,11 +173,7 @@ impl Store {
             })
             .collect();
         assert_eq!(seen.len(), sent.len());
-        Self {
-            eye,
-            analyst,
-            seen,
-        }
+        Self { eye, analyst, seen }
     }
 
     /// Asks, and says in what the answer is not what a reading of every event finds. Returns how many match.
@@ -137,7 +206,8 @@ impl Store {
             matching += usize::from(expected(&seen));
         }
         let count = fields(&answer.text())["count"].parse::<usize>().unwrap();
-        if missing.is_empty() && surplus.is_empty() && count == matching && found.len() == matching {
+        if missing.is_empty() && surplus.is_empty() && count == matching && found.len() == matching
+        {
             return Ok(matching);
         }
         Err(format!(
@@ -166,14 +236,37 @@ fn odd(random: &mut Random) -> String {
         }
         data.push(format!(r#""{}":{value}"#, random.pick(KEYS)));
     }
-    let session = ["11111111-1111-4111-8111-111111111111", "22222222-2222-4222-8222-222222222222"];
+    let session = [
+        "11111111-1111-4111-8111-111111111111",
+        "22222222-2222-4222-8222-222222222222",
+    ];
     format!(
         r#"{{"session_id":"{}","category":"{}","name":"{}","data":{{{}}},"timestamp":"{}"}}"#,
         random.pick(&session),
-        random.pick(&["page interaction", "PAGE", "page", "Café", "東京", "-", "true", "5"]),
-        random.pick(&["submit", "Submit form", "submit-form", "x²", "null", "東京タワー"]),
+        random.pick(&[
+            "page interaction",
+            "PAGE",
+            "page",
+            "Café",
+            "東京",
+            "-",
+            "true",
+            "5"
+        ]),
+        random.pick(&[
+            "submit",
+            "Submit form",
+            "submit-form",
+            "x²",
+            "null",
+            "東京タワー"
+        ]),
         data.join(","),
-        time::utc(1_609_459_200_000_000 + (random.below(72) * 3_600_000_000) as i64 + random.below(3) as i64),
+        time::utc(
+            1_609_459_200_000_000
+                + (random.below(72) * 3_600_000_000) as i64
+                + random.below(3) as i64
+        ),
     )
 }
 
@@ -295,7 +388,12 @@ impl<'s> Drawer<'s> {
         let found = words(&self.string());
         let start = self.random.index(found.len().max(1));
         let step = 1 + self.random.index(3);
-        let some: Vec<String> = found.into_iter().skip(start).step_by(step).take(3).collect();
+        let some: Vec<String> = found
+            .into_iter()
+            .skip(start)
+            .step_by(step)
+            .take(3)
+            .collect();
         if some.is_empty() {
             return (self.word(), 1);
         }
@@ -358,7 +456,10 @@ impl<'s> Drawer<'s> {
             }
             let pattern: String = pattern.into_iter().collect();
             // Nothing but `*` asks whether the field is there; a bare pattern of holes alone is no question anybody has.
-            if pattern.chars().any(|c| is_word_character(c) || !matches!(c, '*' | '?')) {
+            if pattern
+                .chars()
+                .any(|c| is_word_character(c) || !matches!(c, '*' | '?'))
+            {
                 return pattern;
             }
         }
@@ -385,8 +486,14 @@ impl<'s> Drawer<'s> {
             0 => Test::Exists,
             1 => Test::Pattern(format!("{}*", &id[..1 + self.random.index(35)])),
             2 => Test::In(vec![
-                Literal { text: id.clone(), quoted: true },
-                Literal { text: self.event().id.clone(), quoted: false },
+                Literal {
+                    text: id.clone(),
+                    quoted: true,
+                },
+                Literal {
+                    text: self.event().id.clone(),
+                    quoted: false,
+                },
             ]),
             _ => Test::Is(Literal {
                 text: self.cased(id.clone()),
@@ -418,7 +525,10 @@ impl<'s> Drawer<'s> {
                 1 => instant.clone(),
                 _ => format!("{}Z", &instant[..19]),
             };
-            Literal { text, quoted: drawer.random.one_in(2) }
+            Literal {
+                text,
+                quoted: drawer.random.one_in(2),
+            }
         };
         let test = self.ordered(&mut one);
         Ask::Field(Field::Time(name), test)
@@ -471,7 +581,10 @@ impl<'s> Drawer<'s> {
                     Tree::Bool(value) => value.to_string(),
                     _ => "null".to_owned(),
                 };
-                let literal = Literal { text, quoted: self.random.one_in(4) };
+                let literal = Literal {
+                    text,
+                    quoted: self.random.one_in(4),
+                };
                 match self.random.below(3) {
                     0 => Test::Is(literal),
                     1 => Test::Exactly(literal),
@@ -480,7 +593,16 @@ impl<'s> Drawer<'s> {
             }
         };
         let keys = self.path(keys, matches!(test, Test::Exists));
-        let built_in = ["category", "name", "session_id", "id", "application", "offset", "timestamp", "received_at"];
+        let built_in = [
+            "category",
+            "name",
+            "session_id",
+            "id",
+            "application",
+            "offset",
+            "timestamp",
+            "received_at",
+        ];
         let plain = keys[0].chars().all(char::is_alphabetic) && keys[0] != "data";
         let bare = plain && !built_in.contains(&keys[0].as_str()) && self.random.one_in(2);
         Ask::Field(Field::Data(keys, bare), test)
@@ -489,7 +611,11 @@ impl<'s> Drawer<'s> {
     /// The keys as a query may tell them apart: one that holds a dot whole or in two. Now and then only the first of them, or
     /// not quite.
     fn path(&mut self, keys: Vec<String>, exists: bool) -> Vec<String> {
-        let keep = if exists && self.random.one_in(3) { 1 } else { keys.len() };
+        let keep = if exists && self.random.one_in(3) {
+            1
+        } else {
+            keys.len()
+        };
         let mut path = Vec::new();
         for key in keys.into_iter().take(keep) {
             let parts: Vec<String> = key.split('.').map(str::to_owned).collect();
@@ -545,16 +671,27 @@ impl<'s> Drawer<'s> {
                 let some = part(self);
                 Test::Is(self.writable(some))
             }
-            6 | 7 => Test::Exactly(Literal { text: text.to_owned(), quoted: true }),
+            6 | 7 => Test::Exactly(Literal {
+                text: text.to_owned(),
+                quoted: true,
+            }),
             8..=10 => Test::Pattern(self.pattern(true)),
-            11 | 12 => Test::In(vec![self.literal(), self.writable(text.to_owned()), self.literal()]),
+            11 | 12 => Test::In(vec![
+                self.literal(),
+                self.writable(text.to_owned()),
+                self.literal(),
+            ]),
             13 | 14 => {
                 let mut one = |drawer: &mut Self| {
                     let mut text = drawer.string();
                     text = text.chars().take(4).collect();
                     Literal { text, quoted: true }
                 };
-                if self.random.one_in(2) { self.beyond(&mut one) } else { self.range(&mut one) }
+                if self.random.one_in(2) {
+                    self.beyond(&mut one)
+                } else {
+                    self.range(&mut one)
+                }
             }
             15 | 16 => Test::Regex(self.expression(text)),
             17 => {
@@ -586,10 +723,16 @@ impl<'s> Drawer<'s> {
     fn number_test(&mut self, digits: &str) -> Test {
         let mut one = |drawer: &mut Self| loop {
             if let (_, Tree::Number(digits)) = drawer.random.pick(&drawer.values) {
-                return Literal { text: digits.clone(), quoted: false };
+                return Literal {
+                    text: digits.clone(),
+                    quoted: false,
+                };
             }
         };
-        let itself = Literal { text: digits.to_owned(), quoted: self.random.one_in(8) };
+        let itself = Literal {
+            text: digits.to_owned(),
+            quoted: self.random.one_in(8),
+        };
         match self.random.below(6) {
             0 | 1 => Test::Is(itself),
             2 => Test::Exactly(itself),
@@ -602,8 +745,9 @@ impl<'s> Drawer<'s> {
 
 #[test]
 fn drawn_questions_find_what_a_reading_of_every_event_finds() {
-    let count: usize = std::env::var("EYE_QUESTIONS")
-        .map_or(QUESTIONS, |text| text.parse().expect("EYE_QUESTIONS is a number"));
+    let count: usize = std::env::var("EYE_QUESTIONS").map_or(QUESTIONS, |text| {
+        text.parse().expect("EYE_QUESTIONS is a number")
+    });
     let mut random = Random::announced(4_711);
     let mut store = Store::new(&mut random);
     let seen = store.seen.clone();
@@ -630,13 +774,24 @@ fn drawn_questions_find_what_a_reading_of_every_event_finds() {
         }
         assert!(wrong.len() < 10, "{}", wrong.join("\n"));
     }
-    assert!(wrong.is_empty(), "{} of {count} differ:\n{}", wrong.len(), wrong.join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "{} of {count} differ:\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
     eprintln!("{count} questions, {with_hits} with hits, {with_few} with 2 to 20; {constructs:?}");
     assert!(with_hits * 2 >= count, "{with_hits} of {count} have hits");
-    assert!(with_few * 20 >= count, "{with_few} of {count} have 2 to 20 hits");
+    assert!(
+        with_few * 20 >= count,
+        "{with_few} of {count} have 2 to 20 hits"
+    );
     for (construct, times) in constructs {
         // 200 times in ten thousand.
-        assert!(times * 50 >= count, "{construct} only {times} times in {count}");
+        assert!(
+            times * 50 >= count,
+            "{construct} only {times} times in {count}"
+        );
     }
 }
 

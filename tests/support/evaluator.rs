@@ -185,7 +185,9 @@ impl Ask {
             Ask::Not(ask, dash) => {
                 let sign = if *dash { "-" } else { "NOT " };
                 match ask.as_ref() {
-                    Ask::All(_) | Ask::Any(_) | Ask::Not(..) => format!("{sign}({})", ask.written()),
+                    Ask::All(_) | Ask::Any(_) | Ask::Not(..) => {
+                        format!("{sign}({})", ask.written())
+                    }
                     _ => format!("{sign}{}", ask.written()),
                 }
             }
@@ -201,7 +203,9 @@ impl Ask {
     /// AND binds tighter than OR, so that only OR within AND, and what has no operator of its own, needs parentheses.
     fn joined(&self, asks: &[Ask], between: &str) -> String {
         let part = |ask: &Ask| match (self, ask) {
-            (Ask::All(_), Ask::Any(_)) | (Ask::All(_), Ask::All(_)) | (Ask::Any(_), Ask::Any(_)) => {
+            (Ask::All(_), Ask::Any(_))
+            | (Ask::All(_), Ask::All(_))
+            | (Ask::Any(_), Ask::Any(_)) => {
                 format!("({})", ask.written())
             }
             _ => ask.written(),
@@ -233,7 +237,8 @@ impl Test {
             Test::Exists => ":*".to_owned(),
             Test::Range(lower, upper) => {
                 let end = |end: &Option<(Literal, bool)>| {
-                    end.as_ref().map_or("*".to_owned(), |(end, _)| end.written())
+                    end.as_ref()
+                        .map_or("*".to_owned(), |(end, _)| end.written())
                 };
                 let inside = |end: &Option<(Literal, bool)>| end.as_ref().is_none_or(|end| end.1);
                 format!(
@@ -372,7 +377,11 @@ fn field_holds(field: &Field, test: &Test, event: &Seen) -> bool {
             }
         }
         Field::Id(name) => {
-            let id = if *name == "id" { &event.id } else { &event.session_id };
+            let id = if *name == "id" {
+                &event.id
+            } else {
+                &event.session_id
+            };
             match test {
                 Test::Exists => true,
                 Test::Pattern(pattern) => glob(&pattern.to_lowercase(), id),
@@ -402,7 +411,9 @@ fn field_holds(field: &Field, test: &Test, event: &Seen) -> bool {
             })
         }
         Field::Data(wanted, _) => event.data.leaves().iter().any(|(keys, leaf)| match test {
-            Test::Exists => **leaf != Tree::Null && above(keys).iter().any(|keys| is_path(wanted, keys)),
+            Test::Exists => {
+                **leaf != Tree::Null && above(keys).iter().any(|keys| is_path(wanted, keys))
+            }
             _ => is_path(wanted, keys) && leaf_holds(test, leaf),
         }),
     }
@@ -428,10 +439,18 @@ fn ordered(
         Test::Is(literal) | Test::Exactly(literal) => is(literal),
         Test::In(each) => each.iter().any(is),
         Test::Range(lower, upper) => {
-            lower.as_ref().is_none_or(|(end, inside)| above(end, *inside))
-                && upper.as_ref().is_none_or(|(end, inside)| below(end, *inside))
+            lower
+                .as_ref()
+                .is_none_or(|(end, inside)| above(end, *inside))
+                && upper
+                    .as_ref()
+                    .is_none_or(|(end, inside)| below(end, *inside))
         }
-        Test::Beyond { above: true, inside, end } => above(end, *inside),
+        Test::Beyond {
+            above: true,
+            inside,
+            end,
+        } => above(end, *inside),
         Test::Beyond { inside, end, .. } => below(end, *inside),
         other => panic!("{other:?} is not asked of what has an order of its own"),
     }
@@ -441,7 +460,10 @@ fn ordered(
 fn above<'k>(keys: &[&'k str]) -> Vec<Vec<&'k str>> {
     let mut paths = Vec::new();
     for (place, key) in keys.iter().enumerate() {
-        let ends = key.match_indices('.').map(|(dot, _)| dot).chain([key.len()]);
+        let ends = key
+            .match_indices('.')
+            .map(|(dot, _)| dot)
+            .chain([key.len()]);
         paths.extend(ends.map(|end| [&keys[..place], &[&key[..end]]].concat()));
     }
     paths
@@ -473,15 +495,15 @@ fn leaf_holds(test: &Test, leaf: &Tree) -> bool {
         (Test::Pattern(pattern), Tree::Text(text)) => fits(pattern, text),
         (Test::Regex(expression), Tree::Text(text)) => {
             let whole = format!("(?s)^(?:{expression})$");
-            known(|known| &mut known.expressions, &whole, || {
-                Regex::new(&whole).expect("an expression")
-            })
+            known(
+                |known| &mut known.expressions,
+                &whole,
+                || Regex::new(&whole).expect("an expression"),
+            )
             .is_match(text)
         }
         (Test::Fuzzy(word, edits), Tree::Text(text)) => is_near(word, *edits, text),
-        (Test::Near(wanted, between), Tree::Text(text)) => {
-            in_a_row(&words(wanted), text, *between)
-        }
+        (Test::Near(wanted, between), Tree::Text(text)) => in_a_row(&words(wanted), text, *between),
         (Test::Range(lower, upper), leaf) => {
             let lower = lower.as_ref().is_none_or(|(end, inside)| {
                 beyond(leaf, end).is_some_and(|order| order.is_gt() || (*inside && order.is_eq()))
@@ -491,11 +513,9 @@ fn leaf_holds(test: &Test, leaf: &Tree) -> bool {
             });
             lower && upper
         }
-        (Test::Beyond { above, inside, end }, leaf) => {
-            beyond(leaf, end).is_some_and(|order| {
-                (*inside && order.is_eq()) || if *above { order.is_gt() } else { order.is_lt() }
-            })
-        }
+        (Test::Beyond { above, inside, end }, leaf) => beyond(leaf, end).is_some_and(|order| {
+            (*inside && order.is_eq()) || if *above { order.is_gt() } else { order.is_lt() }
+        }),
         _ => false,
     }
 }
@@ -523,7 +543,9 @@ fn same(wanted: &Tree, other: &Tree) -> bool {
         (Tree::Number(wanted), Tree::Number(other)) => {
             let whole = |digits: &str| {
                 let number: Option<i128> = digits.parse().ok();
-                number.filter(|number| i64::try_from(*number).is_ok() || u64::try_from(*number).is_ok())
+                number.filter(|number| {
+                    i64::try_from(*number).is_ok() || u64::try_from(*number).is_ok()
+                })
             };
             match (whole(wanted), whole(other)) {
                 (Some(wanted), Some(other)) => wanted == other,
@@ -561,12 +583,20 @@ fn fits(pattern: &str, string: &str) -> bool {
     let is_hole = |character: char| matches!(character, '*' | '?');
     let texts: Vec<char> = pattern.chars().filter(|c| !is_hole(*c)).collect();
     let inner = pattern.trim_matches('*');
-    if texts.iter().all(|c| stands_alone(*c) && is_word_character(*c)) && !inner.contains(is_hole) && !inner.is_empty() {
+    if texts
+        .iter()
+        .all(|c| stands_alone(*c) && is_word_character(*c))
+        && !inner.contains(is_hole)
+        && !inner.is_empty()
+    {
         // Of a script whose characters are words, a run is a phrase.
         return in_a_row(&words(inner), string, 0);
     }
     let folded: String = pattern.split_inclusive(is_hole).map(folded_part).collect();
-    if texts.iter().all(|c| is_word_character(*c) && !stands_alone(*c)) {
+    if texts
+        .iter()
+        .all(|c| is_word_character(*c) && !stands_alone(*c))
+    {
         words(string).iter().any(|word| glob(&folded, word))
     } else {
         glob(&folded, &fold(string))
@@ -629,7 +659,10 @@ fn distance(a: &[char], b: &[char], edits: usize) -> bool {
 /// Writes what was asked with what went wrong, for the message of a failed test.
 pub fn disagreement(ask: &Ask, missing: &[&Seen], surplus: &[&Seen]) -> String {
     let mut message = format!("{}\n{ask:?}\n", ask.written());
-    for (what, events) in [("not found", missing), ("found, and should not be", surplus)] {
+    for (what, events) in [
+        ("not found", missing),
+        ("found, and should not be", surplus),
+    ] {
         for event in events.iter().take(3) {
             let _ = writeln!(message, "{what}: {event:?}");
         }
@@ -656,7 +689,10 @@ mod tests {
     }
 
     fn plain(text: &str) -> Literal {
-        Literal { text: text.to_owned(), quoted: false }
+        Literal {
+            text: text.to_owned(),
+            quoted: false,
+        }
     }
 
     fn data(path: &[&str], test: Test) -> Ask {
@@ -681,21 +717,44 @@ mod tests {
             (Ask::Quoted("foo 9".into(), 1), "\"foo 9\"~1", true),
             (Ask::Quoted("foo 9".into(), 0), "\"foo 9\"", false),
             (Ask::Not(Box::new(Ask::Bare("x".into())), true), "-x", false),
-            (Ask::Field(Field::Label("category"), Test::Is(plain("page"))), "category:page", false),
-            (Ask::Field(Field::Label("category"), Test::Pattern("pa*".into())), "category:pa*", true),
+            (
+                Ask::Field(Field::Label("category"), Test::Is(plain("page"))),
+                "category:page",
+                false,
+            ),
+            (
+                Ask::Field(Field::Label("category"), Test::Pattern("pa*".into())),
+                "category:pa*",
+                true,
+            ),
             (data(&["a", "b"], Test::Is(plain("1"))), "data.a.b:1", true),
-            (data(&["a.b"], Test::Is(plain("1.0"))), "data.a\\.b:1.0", true),
+            (
+                data(&["a.b"], Test::Is(plain("1.0"))),
+                "data.a\\.b:1.0",
+                true,
+            ),
             (data(&["a.b"], Test::Exists), "data.a\\.b:*", true),
             (data(&["o"], Test::Exists), "data.o:*", false),
             (data(&["items"], Test::Exists), "data.items:*", true),
-            (data(&["items", "sku"], Test::Is(plain("null"))), "data.items.sku:null", true),
+            (
+                data(&["items", "sku"], Test::Is(plain("null"))),
+                "data.items.sku:null",
+                true,
+            ),
             (
                 data(&["price"], Test::Range(Some((plain("10.5"), false)), None)),
                 "data.price:{10.5 TO *]",
                 false,
             ),
             (
-                data(&["price"], Test::Beyond { above: true, inside: true, end: plain("10.5") }),
+                data(
+                    &["price"],
+                    Test::Beyond {
+                        above: true,
+                        inside: true,
+                        end: plain("10.5"),
+                    },
+                ),
                 "data.price:>=10.5",
                 true,
             ),
@@ -708,9 +767,18 @@ mod tests {
     #[test]
     fn numbers_are_exact_within_64_bits_and_doubles_beyond() {
         let number = |digits: &str| Tree::Number(digits.to_owned());
-        assert!(!same(&number("9007199254740993"), &number("9007199254740992")));
-        assert!(same(&number("9007199254740993.0"), &number("9007199254740992")));
+        assert!(!same(
+            &number("9007199254740993"),
+            &number("9007199254740992")
+        ));
+        assert!(same(
+            &number("9007199254740993.0"),
+            &number("9007199254740992")
+        ));
         assert!(same(&number("1e400"), &number("2e999")));
-        assert!(same(&number("18446744073709551616"), &number("18446744073709551615")));
+        assert!(same(
+            &number("18446744073709551616"),
+            &number("18446744073709551615")
+        ));
     }
 }

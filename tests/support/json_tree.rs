@@ -119,7 +119,9 @@ fn listed<T>(rest: &mut &str, end: char, mut item: impl FnMut(&mut &str) -> T) -
 }
 
 fn string(rest: &mut &str) -> String {
-    let literal = rest.strip_prefix('"').expect("a string begins with a quote");
+    let literal = rest
+        .strip_prefix('"')
+        .expect("a string begins with a quote");
     let bytes = literal.as_bytes();
     let mut end = 0;
     while bytes[end] != b'"' {
@@ -148,7 +150,9 @@ mod tests {
 
     #[test]
     fn leaves_have_their_keys_and_nothing_is_merged() {
-        let tree = Tree::read(r#" { "a" : [1.50, {"b":"x\u00e9"}, [null]], "a":{"":true,"o":{}}, "e":[] } "#);
+        let tree = Tree::read(
+            r#" { "a" : [1.50, {"b":"x\u00e9"}, [null]], "a":{"":true,"o":{}}, "e":[] } "#,
+        );
         let leaves: Vec<(String, Tree)> = tree
             .leaves()
             .into_iter()
@@ -170,7 +174,15 @@ mod tests {
         for text in ["0", "-0", "10", "1.5", "1e5", "1E+30", "-1.25e-400"] {
             assert_eq!(number_length(text), text.len(), "{text}");
         }
-        for (text, length) in [("00501", 1), ("1.", 1), (".5", 0), ("1e", 1), ("+5", 0), ("-", 0), ("1.2.3", 3)] {
+        for (text, length) in [
+            ("00501", 1),
+            ("1.", 1),
+            (".5", 0),
+            ("1e", 1),
+            ("+5", 0),
+            ("-", 0),
+            ("1.2.3", 3),
+        ] {
             assert_eq!(number_length(text), length, "{text}");
         }
     }

@@ -416,7 +416,10 @@ fn path_reaches(wanted: &[String], keys: &[String], prefix: bool) -> bool {
         }
     }
     // Who cannot tell `a.b` from `b` under `a` finds the first also by `a:*`.
-    prefix && key.strip_prefix(joined.as_str()).is_some_and(|rest| rest.starts_with('.'))
+    prefix
+        && key
+            .strip_prefix(joined.as_str())
+            .is_some_and(|rest| rest.starts_with('.'))
 }
 
 #[cfg(test)]
