@@ -19,6 +19,7 @@ use crate::figures::Groups;
 use crate::files::{Files, MANIFESTS};
 use crate::format::seal::Seal;
 use crate::keeper::Chore;
+use crate::ledger::{Book, Tally};
 use crate::maintenance::Maintenance;
 use crate::offset::{DurableEnd, Offset};
 use crate::pieces::Piece;
@@ -54,6 +55,10 @@ pub(crate) struct Shared {
     erasures: RwLock<(Erasures, Arc<OffsetRanges>)>,
     pub(crate) floor: DiskFloor,
     pub(crate) groups: Groups,
+    /// What came to nothing and is in no record yet.
+    pub(crate) tally: Tally,
+    /// What was counted for the ledger.
+    pub(crate) book: Mutex<Book>,
     registry: RwLock<Arc<Registry>>,
     health: Mutex<LogHealth>,
     spare: Mutex<Spare>,
@@ -354,6 +359,11 @@ impl Log {
 
     /// Stops taking requests, writes and answers what waits, syncs, and ends the threads. Closing twice is harmless.
     pub fn close(&self) {
+        if let Err(error) = self.write_tally()
+            && !matches!(error, AppendError::Closed)
+        {
+            tracing::warn!(%error, "how many events came to nothing in the last second could not be noted");
+        }
         self.inner.close();
     }
 }
@@ -418,6 +428,8 @@ impl Shared {
             erasures: RwLock::new((found.erasures, hidden)),
             floor: DiskFloor::new(disk_reserve),
             groups: Groups::default(),
+            tally: Tally::default(),
+            book: Mutex::default(),
             registry: RwLock::new(Arc::new(found.registry.clone())),
             health: Mutex::new(LogHealth::Ok),
             spare: Mutex::default(),

@@ -20,11 +20,12 @@ use crate::format::sealed_footer::{
 };
 use crate::format::sealed_header::SealedHeader;
 use crate::format::segment_header::SEGMENT_HEADER_BYTES;
+use crate::ledger;
 use crate::log::Shared;
 use crate::maintenance::Turn;
 use crate::offset::Offset;
 use crate::pieces::Piece;
-use crate::record::Reason;
+use crate::record::{Reason, Record};
 use crate::registry::ApplicationId;
 use crate::retention::hour_of;
 use crate::sealed::SealedFile;
@@ -51,7 +52,7 @@ pub(crate) struct SealedWriter<'s> {
     pending: Vec<u8>,
     pub(crate) footer: Footer,
     pub(crate) summary: Summary,
-    ledger: BTreeMap<(u32, ApplicationId), LedgerEntry>,
+    ledger: ledger::Entries,
 }
 
 impl<'s> SealedWriter<'s> {
@@ -181,13 +182,7 @@ impl<'s> SealedWriter<'s> {
         hour: u32,
         application: ApplicationId,
     ) -> &mut LedgerEntry {
-        self.ledger
-            .entry((hour, application))
-            .or_insert(LedgerEntry {
-                hour,
-                application,
-                ..LedgerEntry::default()
-            })
+        ledger::entry_of(&mut self.ledger, hour, application)
     }
 
     /// Reads the file past the cache: what is in it exists nowhere else once the files before are removed, and there are disks
@@ -406,7 +401,14 @@ impl<'s> FrameSealer<'s> {
                         entry.rejected += u64::from(header.rejected);
                     }
                 }
-                None if holds => writer.footer.controls.push(offset),
+                None if holds => {
+                    writer.footer.controls.push(offset);
+                    if let Ok(Record::Tally(tally)) = payload::decode(record) {
+                        let whose = tally.application.unwrap_or(ledger::NOBODY);
+                        let entry = writer.ledger(header.appended_at, whose);
+                        ledger::add_tally(entry, &tally);
+                    }
+                }
                 None => {}
             }
             if self.builder.is_full() {

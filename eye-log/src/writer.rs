@@ -235,11 +235,14 @@ impl Writer {
             .iter()
             .filter(|(_, why)| !matches!(why, Exception::Duplicate { .. }))
             .count();
+        let duplicates = exceptions.len() - refused;
         if batch.all_or_nothing && refused > 0 {
             self.admission.take_back(added);
+            let rejected = (items.len() - duplicates) as u64 + u64::from(batch.refused_before);
+            let tally = &self.shared.tally;
+            tally.count(Some(batch.application), duplicates as u64, rejected);
             return Ok(nothing_stored(items.len(), exceptions, received_at));
         }
-        let duplicates = exceptions.len() - refused;
         let counted = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
         let rejected = batch.refused_before.saturating_add(counted(refused));
         if stored > 0 {
@@ -257,6 +260,9 @@ impl Writer {
                 self.admission.take_back(added);
                 return Err(error);
             }
+        } else {
+            let tally = &self.shared.tally;
+            tally.count(Some(batch.application), duplicates as u64, rejected.into());
         }
         let stored_count = usize::try_from(stored).unwrap_or(usize::MAX);
         Ok(Receipt {

@@ -21,6 +21,8 @@ use crate::tasks::Pulse;
 const RETENTION_EVERY: Duration = Duration::from_secs(3600);
 /// How long after the start sealed files are first read from the disk.
 const SCRUB_AFTER_START: Duration = Duration::from_secs(600);
+/// How often counts of requests that stored nothing are put into the log.
+const TALLY_EVERY: Duration = Duration::from_secs(1);
 /// How often it is noted when tokens were used.
 const USAGE_EVERY: Duration = Duration::from_secs(60);
 /// How often it looks whether there is something to erase.
@@ -30,6 +32,18 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 pub(crate) fn note_usage(state: &AppState) {
     if let Err(error) = state.usage().save(&state.log().registry()) {
         tracing::warn!(%error, "cannot note when tokens were last used");
+    }
+}
+
+/// Puts the counts of requests that stored nothing into the log, every second while there are any.
+async fn write_tallies(state: AppState) {
+    while !state.is_stopping() {
+        tokio::time::sleep(TALLY_EVERY).await;
+        let inner = state.clone();
+        let written = tokio::task::spawn_blocking(move || inner.log().write_tally()).await;
+        if let Ok(Err(error)) = written {
+            tracing::debug!(%error, "counts of what came to nothing wait for the next try");
+        }
     }
 }
 
@@ -239,6 +253,7 @@ pub(crate) async fn run(state: AppState) {
             tracing::error!(%error, "sealed files are not checked in the background");
         }
     }
+    tokio::spawn(write_tallies(state.clone()));
     let mut retention_due = tokio::time::Instant::now() + RETENTION_EVERY;
     let mut usage_due = tokio::time::Instant::now() + USAGE_EVERY;
     loop {

@@ -186,6 +186,10 @@ settings! {
     segment_max_bytes: usize = 128 * MIB, "bytes";
     /// While the disk has less free than this, sending gets 507; 0 keeps no reserve.
     disk_reserve: usize = 512 * MIB, "bytes";
+    /// What refused events may take on the disk; the oldest go first, and are counted.
+    rejections_max_bytes: usize = 256 * MIB, "bytes";
+    /// How long refused events are kept.
+    rejections_max_age: Duration = 30 * 24 * HOUR, "seconds";
     /// Within which time what was erased is gone from every file.
     erasure_deadline: Duration = 24 * HOUR, "seconds";
     /// How often every sealed file is read from the disk and checked; 0 for never.

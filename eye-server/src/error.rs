@@ -226,6 +226,21 @@ impl Problem {
         self
     }
 
+    /// Returns the status it is answered with.
+    pub fn answered(&self) -> StatusCode {
+        self.0.status
+    }
+
+    /// Returns the messages by field; what is wrong with the request as a whole stands under `body`.
+    pub fn field_errors(&self) -> FieldErrors {
+        let fields = self.0.errors.clone();
+        fields
+            .and_then(|errors| serde_json::from_value(errors).ok())
+            .unwrap_or_else(|| {
+                FieldErrors::from([("body".to_owned(), vec![self.0.message.clone()])])
+            })
+    }
+
     /// Returns the sort of problem.
     pub fn code(&self) -> Code {
         self.0.code

@@ -109,15 +109,46 @@ pub(crate) fn request_too_large(limit: usize) -> Problem {
     .limit(limit)
 }
 
+/// A body that was not read to its end.
+#[derive(Debug)]
+pub(crate) struct Unread {
+    /// Why not.
+    pub(crate) problem: Problem,
+    /// What came of it.
+    pub(crate) begun: Vec<u8>,
+}
+
+impl From<Unread> for Problem {
+    fn from(unread: Unread) -> Self {
+        unread.problem
+    }
+}
+
 /// Reads a body to its end, at most `limit` bytes. A body that comes in one piece is not copied.
 pub(crate) async fn read_body(
+    body: Body,
+    limit: usize,
+    settings: &Settings,
+    charge: &mut Charge,
+) -> Result<Bytes, Unread> {
+    let (mut first, mut whole) = (None, Vec::new());
+    match read_into(body, limit, settings, charge, (&mut first, &mut whole)).await {
+        Ok(()) => Ok(first.unwrap_or_else(|| Bytes::from(whole))),
+        Err(problem) => Err(Unread {
+            problem,
+            begun: first.map_or(whole, Vec::from),
+        }),
+    }
+}
+
+/// Reads a body into `first` as long as it is one piece, or else into `whole`.
+async fn read_into(
     mut body: Body,
     limit: usize,
     settings: &Settings,
     charge: &mut Charge,
-) -> Result<Bytes, Problem> {
-    let mut first: Option<Bytes> = None;
-    let mut whole: Vec<u8> = Vec::new();
+    (first, whole): (&mut Option<Bytes>, &mut Vec<u8>),
+) -> Result<(), Problem> {
     let mut length = 0;
     let deadline = tokio::time::Instant::now() + settings.body_timeout;
     loop {
@@ -138,13 +169,13 @@ pub(crate) async fn read_body(
         let Ok(data) = frame.into_data() else {
             continue;
         };
+        let room = limit - length;
+        let too_long = data.len() > room;
+        let data = data.slice(..data.len().min(room));
         length += data.len();
-        if length > limit {
-            return Err(request_too_large(limit));
-        }
         charge.grow(data.len())?;
         match first.take() {
-            None if whole.is_empty() => first = Some(data),
+            None if whole.is_empty() => *first = Some(data),
             None => whole.extend_from_slice(&data),
             Some(before) => {
                 // Room that nothing is written to takes no memory; growing step by step would copy what is there.
@@ -154,8 +185,11 @@ pub(crate) async fn read_body(
                 whole.extend_from_slice(&data);
             }
         }
+        if too_long {
+            return Err(request_too_large(limit));
+        }
     }
-    Ok(first.unwrap_or_else(|| Bytes::from(whole)))
+    Ok(())
 }
 
 /// Hands a batch to the writer and waits until it is on the disk or refused.
@@ -210,7 +244,7 @@ mod tests {
         let refused = read_body(Body::from("1234567"), 6, &settings, &mut memory.account())
             .await
             .unwrap_err();
-        assert_eq!(refused.code(), Code::TooLarge);
+        assert_eq!(refused.problem.code(), Code::TooLarge);
         assert_eq!(memory.used(), 0);
     }
 }

@@ -17,6 +17,7 @@ mod parameters;
 mod question;
 mod registrar;
 mod reindexing;
+mod rejections;
 mod router;
 mod routes;
 mod serve;
@@ -45,6 +46,7 @@ use tokio::net::TcpListener;
 pub use crate::config::Settings;
 use crate::metrics::Door;
 pub use crate::parameters::instant;
+use crate::rejections::Rejections;
 use crate::serve::{Connections, Listener, Socket, Tls, keep_current};
 use crate::shutdown::{Hangups, Signals};
 use crate::state::AppState;
@@ -221,8 +223,17 @@ async fn open_after(
             source,
         })?;
         let index = Index::open(&folder, &log, settings.index_config())?;
+        let rejections = Rejections::open(
+            &settings.data.join("rejections"),
+            settings.rejections_max_bytes,
+            settings.rejections_max_age,
+        )
+        .map_err(|source| StartError::Folder {
+            folder: settings.data.join("rejections"),
+            source,
+        })?;
         Ok(App {
-            state: AppState::new(settings, log, index),
+            state: AppState::new(settings, log, index, rejections),
         })
     });
     opening.await.unwrap_or(Err(StartError::Broken))
@@ -361,6 +372,7 @@ impl App {
         let closing = tokio::task::spawn_blocking(move || {
             state.log().close();
             caretaker::note_usage(&state);
+            state.rejections().sync();
             state.index().close();
         });
         if let Err(error) = closing.await {

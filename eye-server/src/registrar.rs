@@ -1,5 +1,7 @@
 //! Changes to applications and tokens, handed to the log and waited for; and pages of what the registry holds.
 
+use std::collections::BTreeMap;
+
 use axum::http::StatusCode;
 use axum::response::Response;
 use eye_log::{Actor, Change, Changed};
@@ -34,6 +36,8 @@ pub(crate) async fn change(
 /// Says which rows of a list ordered by a text key are on a page, and what follows it.
 pub(crate) struct Page {
     list: String,
+    /// What narrows the list, for its cursors.
+    kept: BTreeMap<String, String>,
     after: Option<String>,
     limit: usize,
 }
@@ -41,17 +45,30 @@ pub(crate) struct Page {
 impl Page {
     /// Reads `limit` and `cursor`.
     pub(crate) fn of(state: &AppState, list: String, query: Option<&str>) -> Result<Self, Problem> {
-        let mut parameters = Parameters::from_query(query, &PAGE_PARAMETERS)?;
+        Ok(Self::narrowed(state, list, query, &[])?.0)
+    }
+
+    /// Reads them beside the parameters `more`, which it returns too; a cursor holds those.
+    pub(crate) fn narrowed(
+        state: &AppState,
+        list: String,
+        query: Option<&str>,
+        more: &[&str],
+    ) -> Result<(Self, Parameters), Problem> {
+        let known = [&PAGE_PARAMETERS, more].concat();
+        let mut parameters = Parameters::from_query(query, &known)?;
         let cursor = Cursor::resume(&list, &mut parameters, state.store_id())?;
         let after = cursor.and_then(|cursor| match cursor.last {
             Last::Named(name) => Some(name),
             Last::Event(..) => None,
         });
-        Ok(Self {
+        let page = Self {
             list,
+            kept: Cursor::kept(&parameters),
             after,
             limit: parameters.limit(1)?,
-        })
+        };
+        Ok((page, parameters))
     }
 
     /// Returns the key of the row in front of the page.
@@ -86,7 +103,7 @@ impl Page {
         let next = last.map(|last| {
             Cursor {
                 list: self.list.clone(),
-                parameters: Default::default(),
+                parameters: self.kept.clone(),
                 as_of: end,
                 from: None,
                 to: None,

@@ -10,7 +10,7 @@ use crate::access::note;
 use crate::envelope::{envelope, other_method, unknown_path};
 use crate::routes::{
     admin, applications, assets, audit, erasures, events, export, facets, funnel, health,
-    histogram, me, metrics, search, sessions, tail, tasks, tokens,
+    histogram, ledger, me, metrics, rejections, search, sessions, tail, tasks, tokens,
 };
 use crate::state::AppState;
 
@@ -38,6 +38,11 @@ fn routes() -> Vec<(&'static str, MethodRouter<AppState>)> {
         ("/export", get(export::export)),
         ("/erasures", post(erasures::create).get(erasures::list)),
         ("/erasures/{id}", get(erasures::one)),
+        ("/ledger", get(ledger::ledger)),
+        ("/rejections", get(rejections::list)),
+        ("/rejections/retry", post(rejections::retry_all)),
+        ("/rejections/{id}", get(rejections::one)),
+        ("/rejections/{id}/retry", post(rejections::retry)),
         ("/me", get(me::me)),
         ("/limits", get(me::limits)),
         (

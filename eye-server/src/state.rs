@@ -12,6 +12,7 @@ use crate::auth;
 use crate::config::Settings;
 use crate::ingest::Memory;
 use crate::metrics::Metrics;
+use crate::rejections::Rejections;
 use crate::router;
 use crate::tasks::Tasks;
 use crate::usage::Usage;
@@ -41,6 +42,7 @@ struct Shared {
     tasks: Tasks,
     metrics: Arc<Metrics>,
     usage: Usage,
+    rejections: Rejections,
     started_at: i64,
     end_at_start: Offset,
     stopping: AtomicBool,
@@ -48,7 +50,7 @@ struct Shared {
 
 impl AppState {
     /// Puts together what an open store needs to be served.
-    pub(crate) fn new(settings: Settings, log: Log, index: Index) -> Self {
+    pub(crate) fn new(settings: Settings, log: Log, index: Index, rejections: Rejections) -> Self {
         let shared = Shared {
             reader: log.reader(),
             store_id: log.store_id(),
@@ -60,6 +62,7 @@ impl AppState {
             tasks: Tasks::default(),
             metrics: Arc::new(Metrics::new(router::paths())),
             usage: Usage::open(&settings.data),
+            rejections,
             started_at: eye_log::now(),
             end_at_start: log.reader().durable_end(),
             stopping: AtomicBool::new(false),
@@ -157,6 +160,10 @@ impl AppState {
 
     pub(crate) fn usage(&self) -> &Usage {
         &self.shared.usage
+    }
+
+    pub(crate) fn rejections(&self) -> &Rejections {
+        &self.shared.rejections
     }
 
     pub(crate) fn tasks(&self) -> &Tasks {

@@ -46,6 +46,8 @@ enum Rule {
     OwnDeed(u16),
     /// A list of such deeds: whoever may do them sees their own.
     OwnDeeds,
+    /// Applications begin a piece of work on what is theirs, admins on everything.
+    OwnTask,
     /// Admins alone.
     Admins(u16),
 }
@@ -63,7 +65,8 @@ impl Rule {
             (Self::Admins(status), Admin) => status,
             (Self::Admins(_), _) | (_, WriteOnly) => 403,
             (Self::Begins, _) => 400,
-            (Self::OwnDeeds, Analyst) => 403,
+            (Self::OwnDeeds | Self::OwnTask, Analyst) => 403,
+            (Self::OwnTask, _) => 202,
             (Self::Lists | Self::OwnDeeds, _) => 200,
             (Self::OwnThing | Self::OwnDeed(_), Other) => 404,
             (Self::OwnDeed(_), Analyst) => 403,
@@ -147,6 +150,15 @@ fn rows() -> Vec<Row> {
             ..row("GET /tail", Begins)
         },
         row("GET /erasures", OwnDeeds),
+        row("GET /ledger", Lists),
+        row("GET /rejections", Lists),
+        row("GET /rejections/{id}", OwnThing),
+        // With a body that says nothing it is judged as it was, and refused again.
+        row("POST /rejections/{id}/retry", OwnDeed(400)),
+        Row {
+            query: "?reason=invalid_event",
+            ..row("POST /rejections/retry", OwnTask)
+        },
         row("GET /applications", Admins(200)),
         with(
             "POST /applications",
@@ -187,6 +199,7 @@ struct Store {
     eye: Eye,
     tokens: Vec<(Caller, Option<String>)>,
     event: String,
+    rejection: String,
     spare_token: String,
 }
 
@@ -198,6 +211,9 @@ impl Store {
         event["data"] = json!({ "mark": MARK });
         let sent = eye.post("/events").token(&own.token).json(&event).send();
         let event = text(&sent.expect(201).json()["id"]);
+        let refused = json!({"category": MARK});
+        let refused = eye.post("/events").token(&own.token).json(&refused).send();
+        let rejection = text(&refused.expect(400).json()["rejection"]);
         let made = |app: &App, body: Value| {
             let path = format!("/applications/{}/tokens", app.name);
             let made = eye.post(&path).token(ADMIN_TOKEN).json(&body).send();
@@ -230,6 +246,7 @@ impl Store {
             eye,
             tokens,
             event,
+            rejection,
             spare_token,
         }
     }
@@ -240,6 +257,7 @@ impl Store {
         let id = match path.split('/').nth(1) {
             Some("events") => &self.event,
             Some("sessions") => SESSION,
+            Some("rejections") => &self.rejection,
             Some("erasures") => erasure,
             Some("tokens") => &self.spare_token,
             _ => task,

@@ -29,6 +29,8 @@ mod figures;
 mod health;
 /// Every route, asked with every kind of token.
 mod isolation;
+/// Everything that was sent is accounted for, at every moment.
+mod ledger;
 /// TLS whose certificate is renewed, sockets to listen on, proxies, and what the log says of a request.
 mod listening;
 /// The old service's clients find their applications, tokens, sessions and events here.
@@ -45,6 +47,8 @@ mod real_data;
 mod rebuilding;
 /// What was acknowledged survives kill -9, a torn tail and the loss of the index.
 mod recovery;
+/// What is refused is kept as it was sent, bounded, erased with its session, and sent again once it can be.
+mod rejecting;
 /// A damaged file is found, named, served around and repaired, and takes no revocation back.
 mod repairing;
 /// `eye replay` drives a log through another service, to standard output, and into the index, and repeats harmlessly.

@@ -8,6 +8,7 @@ use crate::format::block::Block;
 use crate::format::keys::Keys;
 use crate::format::payload;
 use crate::format::sealed_footer::{IdEntry, LedgerEntry, SessionEntry};
+use crate::ledger;
 use crate::offset::Offset;
 use crate::record::Record;
 use crate::registry::ApplicationId;
@@ -21,7 +22,7 @@ pub(crate) struct Contents {
     sessions: BTreeMap<[u8; 16], ApplicationId>,
     ids: Vec<IdEntry>,
     controls: Vec<Offset>,
-    ledger: BTreeMap<(u32, ApplicationId), LedgerEntry>,
+    ledger: ledger::Entries,
     timestamps: Vec<i64>,
     /// Of the first and of the last frame.
     arrivals: Option<(i64, i64)>,
@@ -66,7 +67,14 @@ impl Contents {
                 self.arrivals = Some((first, next.appended_at));
             }
             let Some(event) = payload::event_head(record) else {
-                if !matches!(payload::decode(record), Ok(Record::Gone(_))) {
+                let record = payload::decode(record);
+                if let Ok(Record::Tally(tally)) = &record {
+                    let hour = hour_of(frame.map_or(0, |frame| frame.appended_at));
+                    let whose = tally.application.unwrap_or(ledger::NOBODY);
+                    let entry = ledger::entry_of(&mut self.ledger, hour, whose);
+                    ledger::add_tally(entry, tally);
+                }
+                if !matches!(record, Ok(Record::Gone(_))) {
                     self.controls.push(offset);
                 }
                 continue;
@@ -80,12 +88,7 @@ impl Contents {
                 IdEntry::new(print, offset - self.base)
             }));
             let hour = hour_of(frame.map_or(0, |frame| frame.appended_at));
-            let key = (hour, event.application);
-            let entry = self.ledger.entry(key).or_insert_with(|| LedgerEntry {
-                hour,
-                application: event.application,
-                ..LedgerEntry::default()
-            });
+            let entry = ledger::entry_of(&mut self.ledger, hour, event.application);
             entry.stored += 1;
             entry.bytes += record.len() as u64;
             // A frame is one request of one application: its counts go with its first event.

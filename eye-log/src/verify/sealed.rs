@@ -244,6 +244,14 @@ fn conclude(footer: &Footers, counted: Counted, report: &mut VerifyReport, chain
         if kept != counted.ledger && !lost {
             wrong.push("the footer's ledger does not add up to the events".to_owned());
         }
+        // What a block that is gone said of its requests is gone with it.
+        let whole = footer.list.iter().all(|entry| entry.gone.is_none());
+        let came_to_nothing = footer.ledger.iter().fold((0, 0), |sum, entry| {
+            (sum.0 + entry.duplicates, sum.1 + entry.rejected)
+        });
+        if whole && came_to_nothing != counted.came_to_nothing {
+            wrong.push("the footer's ledger does not add up to what came to nothing".to_owned());
+        }
         if counted.ids != footer.ids {
             wrong.push("the footer does not list the ids of the events".to_owned());
         }

@@ -182,6 +182,15 @@ async fn erase(
                 (format!("q {scope:?} {q}"), Vec::new(), offsets)
             }
         };
+        let own = match scope {
+            Scope::Own(own) => Some(own),
+            Scope::Everything => None,
+        };
+        state.rejections().purge(&sessions, own).map_err(|error| {
+            tracing::error!(%error, "rejections that name an erased session could not be removed");
+            Problem::new(Code::Damaged, format!("The rejections could not be searched: {error}."))
+                .detail("Nothing was erased. The folder rejections/ may be removed while nothing runs, if nothing in it is needed.")
+        })?;
         let filter = state.log().erasure_filter(&filter);
         if offsets.is_empty() {
             // The same request again is the same erasure, for whoever may see that.

@@ -60,6 +60,8 @@ pub(super) struct Counted {
     pub(super) ledger: BTreeMap<(u32, ApplicationId), (u64, u64)>,
     /// The hour and application counted now, its events and bytes.
     last_ledger: Option<((u32, ApplicationId), u64, u64)>,
+    /// Events of requests in it that were there already, and that were refused.
+    pub(super) came_to_nothing: (u64, u64),
     pub(super) ids: IdSum,
     pub(super) maintenance: Vec<(Offset, MaintenanceRecord)>,
     /// Hashes of the blocks as they are, by place.
@@ -137,6 +139,10 @@ impl Counted {
         owners: &mut Owners,
         block: &Block,
     ) -> Result<(), String> {
+        for (_, part) in &block.frames {
+            self.came_to_nothing.0 += u64::from(part.duplicates);
+            self.came_to_nothing.1 += u64::from(part.rejected);
+        }
         let mut parts = block.frames.iter();
         let (mut hour, mut part_ends) = (0, 0);
         for (place, (offset, bytes)) in block.records().enumerate() {
@@ -152,6 +158,11 @@ impl Counted {
                     Record::Maintenance(record) => {
                         self.controls.push(offset);
                         self.maintenance.push((offset, record));
+                    }
+                    Record::Tally(tally) => {
+                        self.controls.push(offset);
+                        self.came_to_nothing.0 += tally.duplicates;
+                        self.came_to_nothing.1 += tally.rejected + tally.unauthenticated;
                     }
                     _ => self.controls.push(offset),
                 }
@@ -213,6 +224,8 @@ impl Counted {
             entry.0 += events;
             entry.1 += bytes;
         }
+        self.came_to_nothing.0 += other.came_to_nothing.0;
+        self.came_to_nothing.1 += other.came_to_nothing.1;
         self.ids.count += other.ids.count;
         self.ids.sum = self.ids.sum.wrapping_add(other.ids.sum);
         self.maintenance.extend(other.maintenance);

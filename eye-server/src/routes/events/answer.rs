@@ -104,6 +104,11 @@ impl Summary {
         !self.refused.is_empty()
     }
 
+    /// Returns the refused items, each with a place for what it is kept as.
+    pub(crate) fn refused_mut(&mut self) -> &mut [Refused] {
+        &mut self.refused
+    }
+
     /// Adds what became of the others; `items` says which item each of them was.
     pub(crate) fn with(mut self, receipt: &Receipt, items: &[usize]) -> Self {
         self.accepted = receipt.stored;
@@ -121,6 +126,7 @@ impl Summary {
                         line: self.lines.get(index).copied(),
                         code,
                         errors,
+                        rejection: None,
                     });
                 }
             }
@@ -187,7 +193,7 @@ impl Summary {
 
 fn entry(refused: &Refused) -> Value {
     let mut entry = json!({
-        "index": refused.index, "code": refused.code.name(), "rejection": null, "errors": refused.errors,
+        "index": refused.index, "code": refused.code.name(), "rejection": refused.rejection, "errors": refused.errors,
     });
     if let (Some(line), Some(entry)) = (refused.line, entry.as_object_mut()) {
         entry.insert("line".to_owned(), json!(line));
@@ -206,6 +212,7 @@ mod tests {
             line: None,
             code: Code::InvalidEvent,
             errors: FieldErrors::new(),
+            rejection: None,
         }
     }
 

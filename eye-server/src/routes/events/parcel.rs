@@ -48,6 +48,8 @@ pub(crate) struct Refused {
     pub(crate) line: Option<usize>,
     pub(crate) code: Code,
     pub(crate) errors: FieldErrors,
+    /// As what it is kept.
+    pub(crate) rejection: Option<Uuid>,
 }
 
 /// Judges a body. Fails where nothing of it can be stored for the body's own sake, or where a single event is refused.
@@ -61,7 +63,7 @@ pub(crate) fn open(
     // A record is about as long as the JSON it was made of, and what surrounds it.
     let room = body.len() + body.len() / 4;
     match pieces(body, media_type, settings.request_max_events)? {
-        Pieces::One(text) => one(text, application, &rules),
+        Pieces::One(text) => one(text, application, &rules, None),
         Pieces::Items(texts) => {
             let judged = texts.iter().map(|text| judge(text, &rules));
             Ok(many(application, room, Vec::new(), judged))
@@ -139,11 +141,36 @@ pub(crate) fn parse_only(
     }
 }
 
-fn one(text: &str, application: ApplicationId, rules: &EventRules) -> Result<Parcel, Problem> {
+/// Judges one event that is sent again, which gets `id` (JSON) where it brings none.
+pub(crate) fn open_again(
+    body: &[u8],
+    application: ApplicationId,
+    settings: &Settings,
+    id: &str,
+) -> Result<Parcel, Problem> {
+    match pieces(body, MediaType::Json, settings.request_max_events)? {
+        Pieces::One(text) => one(text, application, &rules(settings), Some(id)),
+        Pieces::Items(_) | Pieces::Lines(_) => Err(Problem::new(
+            Code::InvalidEvent,
+            "This was refused as a whole request, and is not one event.",
+        )
+        .detail("Send its events to POST /events, or one event in the body of the retry.")),
+    }
+}
+
+fn one(
+    text: &str,
+    application: ApplicationId,
+    rules: &EventRules,
+    id: Option<&str>,
+) -> Result<Parcel, Problem> {
     let event = match draft(text) {
-        Ok(draft) => draft
-            .validate(rules)
-            .map_err(|invalid| alone(invalid, rules))?,
+        Ok(mut draft) => {
+            draft.id = draft.id.or(id);
+            draft
+                .validate(rules)
+                .map_err(|invalid| alone(invalid, rules))?
+        }
         Err(error) if error.classify() == Category::Data => {
             let (code, errors) = whole_event(
                 Code::InvalidEvent,
@@ -194,6 +221,7 @@ fn many<'a>(
                 line: lines.get(index).copied(),
                 code,
                 errors,
+                rejection: None,
             }),
         }
     }

@@ -1,29 +1,146 @@
 //! `POST /events`: from bytes to a receipt.
 
-use axum::body::Bytes;
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
 use axum::extract::{Extension, Request, State};
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::Response;
-use eye_log::{ApplicationId, Receipt};
+use eye_log::{ApplicationId, LogHealth, Receipt};
+use serde_json::json;
 use uuid::Uuid;
 
 use super::answer;
-use super::parcel::{Parcel, Parsed, open, parse_only};
+use super::parcel::{Parcel, Parsed, Refused, open, parse_only};
 use crate::auth::identify;
-use crate::error::{Code, Problem};
-use crate::ingest::{Charge, admit, read_body, request_too_large, store};
+use crate::error::{Code, FieldErrors, Problem};
+use crate::ingest::{Charge, Unread, admit, read_body, request_too_large, store};
 use crate::parameters::Parameters;
+use crate::rejections::Refusal;
 use crate::state::AppState;
-use crate::wire::{Encoding, MediaType};
+use crate::wire::{Encoding, MediaType, Pieces, pieces};
+
+/// How much is read and kept of a body that is refused whatever it says.
+const KEPT_UNREAD_BYTES: usize = 64 << 10;
+/// How long that may take.
+const KEPT_UNREAD_TIME: Duration = Duration::from_secs(2);
 
 /// Bodies longer than this are judged off the threads that serve connections.
 const JUDGED_INLINE_MAX_BYTES: usize = 256 << 10;
 
-/// A request that may send, read to its end.
-struct Received {
-    headers: HeaderMap,
+/// Who sends, and for whom.
+struct Sender {
     token: Uuid,
     application: ApplicationId,
+    path: String,
+    headers: HeaderMap,
+}
+
+impl Sender {
+    /// Counts a request that is refused as a whole, keeps what it brought (`cut` where not all of it was read), and says as what.
+    fn refuse(&self, state: &AppState, problem: Problem, body: &[u8], cut: bool) -> Problem {
+        state.metrics().refused(&problem);
+        if !is_kept(problem.answered()) {
+            return problem;
+        }
+        state.log().count_refused(Some(self.application), 0, 1);
+        self.keep_whole(state, problem, body, cut)
+    }
+
+    /// Keeps what a request brought that is refused as a whole, and says as what.
+    fn keep_whole(&self, state: &AppState, problem: Problem, body: &[u8], cut: bool) -> Problem {
+        let errors = problem.field_errors();
+        match self.keep(state, None, problem.code(), &errors, (body, cut)) {
+            Some(id) => problem.with("rejection", json!(id)),
+            None => problem,
+        }
+    }
+
+    /// Keeps the refused items of a request, and notes as what.
+    fn keep_items(&self, state: &AppState, texts: &Texts<'_>, refused: &mut [Refused]) {
+        for item in refused {
+            item.rejection = texts.of(item.index).and_then(|text| {
+                self.keep(
+                    state,
+                    Some(item.index),
+                    item.code,
+                    &item.errors,
+                    (text, false),
+                )
+            });
+        }
+    }
+
+    fn keep(
+        &self,
+        state: &AppState,
+        index: Option<usize>,
+        code: Code,
+        errors: &FieldErrors,
+        (body, cut): (&[u8], bool),
+    ) -> Option<Uuid> {
+        // The reserve is for what gives room back.
+        if state.log().health() == LogHealth::DiskFull {
+            state.rejections().count_only(self.application);
+            return None;
+        }
+        let user_agent = self.headers.get(header::USER_AGENT);
+        state.rejections().keep(Refusal {
+            application: self.application,
+            path: &self.path,
+            index,
+            code: code.name(),
+            errors,
+            body,
+            cut,
+            user_agent: user_agent.and_then(|name| name.to_str().ok()),
+        })
+    }
+}
+
+/// Whether what was answered with this is kept; the others may be sent again as they are, or were never looked at.
+fn is_kept(status: StatusCode) -> bool {
+    matches!(
+        status,
+        StatusCode::BAD_REQUEST
+            | StatusCode::CONFLICT
+            | StatusCode::PAYLOAD_TOO_LARGE
+            | StatusCode::UNSUPPORTED_MEDIA_TYPE
+    )
+}
+
+/// The items of a body as they were sent.
+enum Texts<'b> {
+    Items(Vec<&'b str>),
+    Lines(Vec<&'b [u8]>),
+}
+
+impl<'b> Texts<'b> {
+    fn of_body(body: &'b [u8], media_type: MediaType, events_max: usize) -> Option<Self> {
+        match pieces(body, media_type, events_max).ok()? {
+            Pieces::One(text) => Some(Self::Items(vec![text])),
+            Pieces::Items(texts) => Some(Self::Items(texts)),
+            Pieces::Lines(lines) => {
+                // Those that are no UTF-8 have no text; the lines are found as they were numbered.
+                let all: Vec<&[u8]> = body.split(|byte| *byte == b'\n').collect();
+                let line = |number: usize| all.get(number - 1).copied().unwrap_or_default();
+                let lines = lines.iter().map(|(number, _)| line(*number));
+                Some(Self::Lines(lines.collect()))
+            }
+        }
+    }
+
+    fn of(&self, index: usize) -> Option<&'b [u8]> {
+        match self {
+            Self::Items(texts) => texts.get(index).map(|text| text.as_bytes()),
+            Self::Lines(lines) => lines.get(index).copied(),
+        }
+    }
+}
+
+/// A request that may send, read to its end.
+struct Received {
+    sender: Sender,
     all_or_nothing: bool,
     media_type: MediaType,
     encoding: Option<Encoding>,
@@ -35,34 +152,79 @@ struct Received {
 async fn receive(state: &AppState, request: Request) -> Result<Received, Problem> {
     let (parts, body) = request.into_parts();
     let (headers, query) = (parts.headers, parts.uri.query());
-    let identity = identify(state, &headers, Parameters::token_in(query).as_deref())?;
-    let parameters = Parameters::from_query(query, &["application", "on_error", "token"])?;
-    let application = identity.sends_for(state, parameters.text("application"))?;
+    let identity = identify(state, &headers, Parameters::token_in(query).as_deref());
+    let identity = identity.inspect_err(|problem| {
+        if problem.code() == Code::Unauthorized {
+            state.log().count_refused(None, 0, 1);
+        }
+    })?;
+    let parameters = Parameters::from_query(query, &["application", "on_error", "token"]);
+    if let (Err(problem), None) = (&parameters, identity.application) {
+        return Err(problem.clone());
+    }
+    let named = parameters.as_ref().ok();
+    let named = named.and_then(|parameters| parameters.text("application"));
+    let sender = Sender {
+        token: identity.token,
+        application: identity.sends_for(state, named)?,
+        path: parts.uri.path().to_owned(),
+        headers,
+    };
+    let limit = state.settings().request_max_bytes;
+    let (all_or_nothing, media_type, encoding) =
+        match parameters.and_then(|parameters| announced(&parameters, &sender.headers, limit)) {
+            Ok(announced) => announced,
+            Err(problem) => return Err(refuse_unread(state, &sender, problem, body).await),
+        };
+    admit(state)?;
+
+    let mut charge = state.memory().account();
+    match read_body(body, limit, state.settings(), &mut charge).await {
+        Ok(body) => Ok(Received {
+            sender,
+            all_or_nothing,
+            media_type,
+            encoding,
+            body,
+            charge,
+        }),
+        // Of a body that did not come to its end for another reason nobody knows what it was to be.
+        Err(Unread { problem, begun }) if problem.code() == Code::TooLarge => {
+            Err(sender.refuse(state, problem, &begun, true))
+        }
+        Err(Unread { problem, .. }) => Err(problem),
+    }
+}
+
+/// Says what a request announces before its body, or why it cannot be taken.
+fn announced(
+    parameters: &Parameters,
+    headers: &HeaderMap,
+    limit: usize,
+) -> Result<(bool, MediaType, Option<Encoding>), Problem> {
     let all_or_nothing = match parameters.text("on_error") {
         None => false,
         Some("reject_all") => true,
         Some(_) => return Err(Problem::parameter("on_error", "may only be `reject_all`.")),
     };
-    let media_type = MediaType::of(&headers)?;
-    let encoding = Encoding::of(&headers)?;
-    let limit = state.settings().request_max_bytes;
-    if content_length(&headers).is_some_and(|length| length > limit) {
+    let media_type = MediaType::of(headers)?;
+    let encoding = Encoding::of(headers)?;
+    if content_length(headers).is_some_and(|length| length > limit) {
         return Err(request_too_large(limit));
     }
-    admit(state)?;
+    Ok((all_or_nothing, media_type, encoding))
+}
 
+/// Reads what will be kept of a body that is refused whatever it says.
+async fn refuse_unread(state: &AppState, sender: &Sender, problem: Problem, body: Body) -> Problem {
     let mut charge = state.memory().account();
-    let body = read_body(body, limit, state.settings(), &mut charge).await?;
-    Ok(Received {
-        headers,
-        token: identity.token,
-        application,
-        all_or_nothing,
-        media_type,
-        encoding,
-        body,
-        charge,
-    })
+    let read = read_body(body, KEPT_UNREAD_BYTES, state.settings(), &mut charge);
+    let (begun, cut) = match tokio::time::timeout(KEPT_UNREAD_TIME, read).await {
+        Ok(Ok(body)) => (Vec::from(body), false),
+        Ok(Err(unread)) => (unread.begun, true),
+        Err(_) => (Vec::new(), true),
+    };
+    sender.refuse(state, problem, &begun, cut)
 }
 
 /// Answers `POST /events`.
@@ -71,33 +233,32 @@ pub(crate) async fn send(
     request: Request,
 ) -> Result<Response, Problem> {
     let Received {
-        headers,
-        token,
-        application,
+        sender,
         all_or_nothing,
         media_type,
         encoding,
         body,
         charge,
-    } = receive(&state, request)
-        .await
-        .inspect_err(|problem| state.metrics().refused(problem))?;
+    } = receive(&state, request).await?;
+    let application = sender.application;
     let judged = if encoding.is_none() && body.len() <= JUDGED_INLINE_MAX_BYTES {
-        judge(&state, &body, media_type, application, charge)
+        match judge(&state, &body, media_type, application, charge) {
+            Ok((parcel, charge)) => Ok((parcel, charge, body)),
+            Err(problem) => Err((problem, body)),
+        }
     } else {
         judge_aside(&state, body, encoding, media_type, application, charge).await
     };
-    let (parcel, charge) = judged
-        .and_then(|judged| {
-            keep_to_rate(&state, token, application, judged.0.events())?;
-            Ok(judged)
-        })
-        .inspect_err(|problem| state.metrics().refused(problem))?;
-    let minimal = wants_minimal(&headers);
+    let (parcel, charge, body) =
+        judged.map_err(|(problem, body)| sender.refuse(&state, problem, &body, false))?;
+    keep_to_rate(&state, sender.token, application, parcel.events())?;
+    let minimal = wants_minimal(&sender.headers);
     match parcel {
         Parcel::One { batch, id } => {
             let receipt = store(&state, batch, charge).await?;
+            // The writer has counted it.
             answer::one(&receipt, id, minimal)
+                .map_err(|problem| sender.keep_whole(&state, problem, &body, false))
         }
         Parcel::Many {
             mut batch,
@@ -106,9 +267,19 @@ pub(crate) async fn send(
             refused,
         } => {
             let sent = items.len() + refused.len();
-            let summary = answer::Summary::new(sent, lines, refused);
+            let mut summary = answer::Summary::new(sent, lines, refused);
+            let texts = || Texts::of_body(&body, media_type, state.settings().request_max_events);
+            let keep = |summary: &mut answer::Summary| {
+                if summary.has_refused()
+                    && let Some(texts) = texts()
+                {
+                    sender.keep_items(&state, &texts, summary.refused_mut());
+                }
+            };
             if batch.is_empty() || (all_or_nothing && summary.has_refused()) {
                 state.metrics().rejected(sent as u64);
+                state.log().count_refused(Some(application), 0, sent as u64);
+                keep(&mut summary);
                 return summary.answer(minimal, all_or_nothing);
             }
             if all_or_nothing {
@@ -117,9 +288,9 @@ pub(crate) async fn send(
             batch.note_refused(sent - items.len());
             let receipt = store(&state, batch, charge).await?;
             state.metrics().rejected((sent - items.len()) as u64);
-            summary
-                .with(&receipt, &items)
-                .answer(minimal, all_or_nothing)
+            let mut summary = summary.with(&receipt, &items);
+            keep(&mut summary);
+            summary.answer(minimal, all_or_nothing)
         }
     }
 }
@@ -158,7 +329,7 @@ pub(crate) async fn send_to_nowhere(
         )?,
         received.body,
     );
-    let minimal = wants_minimal(&received.headers);
+    let minimal = wants_minimal(&received.sender.headers);
     if nowhere.send(body).await.is_err() {
         return Err(Problem::new(Code::Overloaded, "Nobody listens."));
     }
@@ -201,28 +372,31 @@ async fn judge_aside(
     media_type: MediaType,
     application: ApplicationId,
     mut charge: Charge,
-) -> Result<(Parcel, Charge), Problem> {
-    let stopped = |_| Problem::new(Code::Recovering, "The service is stopping.").retry_after(1);
-    let turn = state
-        .large_bodies()
-        .clone()
-        .acquire_owned()
-        .await
-        .map_err(|_| stopped(()))?;
+) -> Result<(Parcel, Charge, Bytes), (Problem, Bytes)> {
+    let stopped = || {
+        let problem = Problem::new(Code::Recovering, "The service is stopping.");
+        (problem.retry_after(1), Bytes::new())
+    };
+    let turn = state.large_bodies().clone().acquire_owned().await;
+    let turn = turn.map_err(|_| stopped())?;
     let (state, span) = (state.clone(), tracing::Span::current());
     let judging = tokio::task::spawn_blocking(move || {
         let (_turn, _request) = (turn, span.entered());
-        let body = match encoding {
-            Some(encoding) => {
-                encoding.unpack(&body, state.settings().request_max_bytes, &mut charge)?
-            }
+        let limit = state.settings().request_max_bytes;
+        let body = match encoding.map(|encoding| encoding.unpack(&body, limit, &mut charge)) {
+            Some(Ok(unpacked)) => unpacked,
+            // As it was sent.
+            Some(Err(problem)) => return Err((problem, body)),
             None => body,
         };
-        judge(&state, &body, media_type, application, charge)
+        match judge(&state, &body, media_type, application, charge) {
+            Ok((parcel, charge)) => Ok((parcel, charge, body)),
+            Err(problem) => Err((problem, body)),
+        }
     });
     judging.await.map_err(|error| {
         tracing::error!(%error, "judging a body stopped");
-        stopped(())
+        stopped()
     })?
 }
 

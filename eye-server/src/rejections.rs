@@ -1,0 +1,707 @@
+//! What was refused, kept: the bytes as they were sent, why, and what became of them since.
+//!
+//! What must stay true: nothing that an authenticated application sends is thrown away silently, and nothing here outgrows its
+//! bound. A rejection is on the disk within a second and shares no sync with the log; what falls out of the bound, or cannot
+//! be kept, is counted.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use eye_log::ApplicationId;
+use eye_log::storage::make_private_folder;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+use uuid::Uuid;
+
+use crate::error::FieldErrors;
+
+mod file;
+
+use file::{Place, Records};
+
+/// Bodies up to this are kept whole …
+const WHOLE_MAX_BYTES: usize = 1 << 20;
+/// … and of longer ones this much, with their length and hash.
+const PART_BYTES: usize = 64 << 10;
+/// A rejection counts for at least so much against the bound: it is also known in memory.
+const LEAST_BYTES: u64 = 1 << 10;
+/// How often what was written is synced.
+const SYNC_EVERY: Duration = Duration::from_millis(500);
+/// What is kept of a client's name.
+const USER_AGENT_MAX_CHARS: usize = 200;
+
+/// What is to be kept of a refused event or request.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Refusal<'r> {
+    pub(crate) application: ApplicationId,
+    /// The path it was sent to.
+    pub(crate) path: &'r str,
+    /// Which item of the request it was; `None` for an event sent alone or a request as a whole.
+    pub(crate) index: Option<usize>,
+    pub(crate) code: &'static str,
+    pub(crate) errors: &'r FieldErrors,
+    /// The bytes as sent, as far as they were read.
+    pub(crate) body: &'r [u8],
+    /// Whether there were more.
+    pub(crate) cut: bool,
+    pub(crate) user_agent: Option<&'r str>,
+}
+
+/// The head of a record in a file.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+enum Head {
+    /// Something was refused; the body is what was sent.
+    Refused(Refused),
+    /// What became of it since.
+    Changed {
+        id: Uuid,
+        state: State,
+        event_id: Option<Uuid>,
+        code: String,
+        errors: FieldErrors,
+    },
+    /// How many of each application are not kept any more, or never were, up to here.
+    Dropped { counts: BTreeMap<u32, u64> },
+}
+
+/// A refused event or request.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Refused {
+    pub(crate) id: Uuid,
+    /// Unix microseconds.
+    pub(crate) at: i64,
+    pub(crate) application: u32,
+    pub(crate) path: String,
+    pub(crate) index: Option<usize>,
+    pub(crate) code: String,
+    pub(crate) errors: FieldErrors,
+    /// How long what was sent is, as far as it was read.
+    pub(crate) bytes: u64,
+    /// Whether not all of it was read.
+    pub(crate) cut: bool,
+    /// Its SHA-256, where not all of it is kept.
+    pub(crate) sha256: Option<String>,
+    pub(crate) user_agent: Option<String>,
+}
+
+/// What became of a rejection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum State {
+    /// Nothing yet.
+    Open,
+    /// It was sent again, and stored.
+    Retried,
+}
+
+impl State {
+    /// Returns its name.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Retried => "retried",
+        }
+    }
+}
+
+/// A rejection as it is now.
+#[derive(Debug, Clone)]
+pub(crate) struct Rejection {
+    /// Its place among all, for cursors.
+    pub(crate) number: u64,
+    pub(crate) refused: Refused,
+    pub(crate) state: State,
+    /// The event that it became.
+    pub(crate) event_id: Option<Uuid>,
+    /// Whether some of the body is not kept.
+    pub(crate) truncated: bool,
+    pub(crate) body: Vec<u8>,
+}
+
+/// Which rejections are meant.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Filter {
+    pub(crate) application: Option<ApplicationId>,
+    pub(crate) code: Option<String>,
+    /// Unix microseconds, inclusive.
+    pub(crate) from: Option<i64>,
+    /// Unix microseconds, exclusive.
+    pub(crate) to: Option<i64>,
+    pub(crate) state: Option<State>,
+}
+
+/// How many rejections of one application and reason are open.
+#[derive(Debug, Clone)]
+pub(crate) struct Summary {
+    pub(crate) application: ApplicationId,
+    pub(crate) code: String,
+    pub(crate) count: u64,
+    pub(crate) first: i64,
+    pub(crate) last: i64,
+}
+
+/// What is known of a rejection without reading it.
+#[derive(Debug)]
+struct Entry {
+    number: u64,
+    id: Uuid,
+    at: i64,
+    application: ApplicationId,
+    code: Arc<str>,
+    state: State,
+    retrying: bool,
+    place: Place,
+    /// Where its last change is.
+    changed: Option<Place>,
+}
+
+/// The rejections of a store.
+#[derive(Debug)]
+pub(crate) struct Rejections {
+    inner: Arc<Mutex<Inner>>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    folder: PathBuf,
+    max_bytes: u64,
+    max_age: i64,
+    /// By number, ascending; the last one is appended to.
+    files: BTreeMap<u64, Kept>,
+    entries: VecDeque<Entry>,
+    codes: BTreeSet<Arc<str>>,
+    dropped: BTreeMap<u32, u64>,
+    unsynced: bool,
+    /// There are counts that no file has.
+    uncounted: bool,
+}
+
+#[derive(Debug)]
+struct Kept {
+    records: Records,
+    /// What it counts against the bound.
+    charged: u64,
+    newest: i64,
+}
+
+/// Why a rejection cannot be sent again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum CannotRetry {
+    /// It is not there.
+    Unknown,
+    /// It was stored before.
+    Retried,
+    /// Somebody else is at it.
+    Busy,
+}
+
+impl Rejections {
+    /// Opens the rejections in `folder`, which is made where it is missing. They take `max_bytes` at most and are kept for
+    /// `max_age`. A thread of their own syncs them until this is dropped. Blocks.
+    pub(crate) fn open(folder: &Path, max_bytes: usize, max_age: Duration) -> io::Result<Self> {
+        make_private_folder(folder)?;
+        let mut inner = Inner {
+            folder: folder.to_owned(),
+            max_bytes: max_bytes as u64,
+            max_age: i64::try_from(max_age.as_micros()).unwrap_or(i64::MAX),
+            files: BTreeMap::new(),
+            entries: VecDeque::new(),
+            codes: BTreeSet::new(),
+            dropped: BTreeMap::new(),
+            unsynced: false,
+            uncounted: false,
+        };
+        for number in file::numbers(folder)? {
+            inner.load(number)?;
+        }
+        let inner = Arc::new(Mutex::new(inner));
+        let weak = Arc::downgrade(&inner);
+        std::thread::Builder::new()
+            .name("eye-rejections".to_owned())
+            .spawn(move || look_after(&weak))?;
+        Ok(Self { inner })
+    }
+
+    /// Keeps what was refused and returns its id; counts it where that cannot be. Writes to the page cache only.
+    pub(crate) fn keep(&self, refusal: Refusal<'_>) -> Option<Uuid> {
+        let mut inner = self.lock();
+        match inner.keep(refusal) {
+            Ok(id) => Some(id),
+            Err(error) => {
+                tracing::warn!(%error, "a rejection could not be kept");
+                inner.drop_one(refusal.application);
+                None
+            }
+        }
+    }
+
+    /// Counts what was refused and is not kept.
+    pub(crate) fn count_only(&self, application: ApplicationId) {
+        self.lock().drop_one(application);
+    }
+
+    /// Returns those that are meant and have a smaller number than `before`, newest first, without their bodies; also whether
+    /// there are more. Blocks.
+    pub(crate) fn list(
+        &self,
+        filter: &Filter,
+        before: u64,
+        limit: usize,
+    ) -> io::Result<(Vec<Rejection>, bool)> {
+        let inner = self.lock();
+        let end = inner.entries.partition_point(|entry| entry.number < before);
+        let mut found = Vec::new();
+        for entry in inner.entries.range(..end).rev() {
+            if !filter.takes(entry) {
+                continue;
+            }
+            if found.len() == limit {
+                return Ok((found, true));
+            }
+            found.push(Rejection {
+                body: Vec::new(),
+                ..inner.read(entry)?
+            });
+        }
+        Ok((found, false))
+    }
+
+    /// Counts those that are open and meant, by application and reason.
+    pub(crate) fn summary(&self, filter: &Filter) -> Vec<Summary> {
+        let inner = self.lock();
+        let mut by: BTreeMap<(ApplicationId, Arc<str>), Summary> = BTreeMap::new();
+        let open = |entry: &&Entry| entry.state == State::Open && filter.takes(entry);
+        for entry in inner.entries.iter().filter(open) {
+            let summary = by
+                .entry((entry.application, entry.code.clone()))
+                .or_insert_with(|| Summary {
+                    application: entry.application,
+                    code: entry.code.to_string(),
+                    count: 0,
+                    first: entry.at,
+                    last: entry.at,
+                });
+            summary.count += 1;
+            summary.first = summary.first.min(entry.at);
+            summary.last = summary.last.max(entry.at);
+        }
+        by.into_values().collect()
+    }
+
+    /// Returns the ids of those that are meant, oldest first.
+    pub(crate) fn ids(&self, filter: &Filter) -> Vec<Uuid> {
+        let inner = self.lock();
+        let meant = inner.entries.iter().filter(|entry| filter.takes(entry));
+        meant.map(|entry| entry.id).collect()
+    }
+
+    /// Returns how many of an application are kept, and how many are not any more or never were, whenever they came.
+    pub(crate) fn counts(&self, application: ApplicationId) -> (u64, u64) {
+        let inner = self.lock();
+        let own = |entry: &&Entry| entry.application == application;
+        let kept = inner.entries.iter().filter(own).count() as u64;
+        let dropped = inner.dropped.get(&application.0).copied();
+        (kept, dropped.unwrap_or(0))
+    }
+
+    /// Returns a rejection with its body. Blocks.
+    pub(crate) fn get(&self, id: Uuid) -> io::Result<Option<Rejection>> {
+        let inner = self.lock();
+        let entry = inner.entries.iter().find(|entry| entry.id == id);
+        entry.map(|entry| inner.read(entry)).transpose()
+    }
+
+    /// Takes a rejection to send it again; [`Self::end_retry`] gives it back.
+    pub(crate) fn begin_retry(&self, id: Uuid) -> Result<(), CannotRetry> {
+        let mut inner = self.lock();
+        let entry = inner.entries.iter_mut().find(|entry| entry.id == id);
+        let entry = entry.ok_or(CannotRetry::Unknown)?;
+        if entry.state == State::Retried {
+            return Err(CannotRetry::Retried);
+        }
+        if std::mem::replace(&mut entry.retrying, true) {
+            return Err(CannotRetry::Busy);
+        }
+        Ok(())
+    }
+
+    /// Says what came of sending a rejection again: the event that it became, or why it was refused once more; nothing where
+    /// nothing came of it.
+    pub(crate) fn end_retry(
+        &self,
+        id: Uuid,
+        outcome: Option<Result<Uuid, (&'static str, &FieldErrors)>>,
+    ) {
+        let mut inner = self.lock();
+        let Some(place) = inner.entries.iter().position(|entry| entry.id == id) else {
+            return;
+        };
+        inner.entries[place].retrying = false;
+        let head = match outcome {
+            None => return,
+            Some(Ok(event_id)) => Head::Changed {
+                id,
+                state: State::Retried,
+                event_id: Some(event_id),
+                code: inner.entries[place].code.to_string(),
+                errors: FieldErrors::new(),
+            },
+            Some(Err((code, errors))) => Head::Changed {
+                id,
+                state: State::Open,
+                event_id: None,
+                code: code.to_owned(),
+                errors: errors.clone(),
+            },
+        };
+        match inner.append(&head, &[], 0) {
+            Ok(place) => inner.apply(place, &head),
+            Err(error) => tracing::warn!(%error, "what became of a rejection could not be noted"),
+        }
+    }
+
+    /// Removes every rejection (of an application, or of all) whose bytes name one of these sessions; nothing of them is left
+    /// in the files once this returns. Returns how many. Blocks.
+    pub(crate) fn purge(
+        &self,
+        sessions: &[Uuid],
+        application: Option<ApplicationId>,
+    ) -> io::Result<u64> {
+        let texts: Vec<String> = sessions
+            .iter()
+            .flat_map(|session| [session.to_string(), session.simple().to_string()])
+            .collect();
+        let finders: Vec<_> = texts.iter().map(memchr::memmem::Finder::new).collect();
+        let names_one = |bytes: &[u8]| {
+            let lower = bytes.to_ascii_lowercase();
+            finders.iter().any(|finder| finder.find(&lower).is_some())
+        };
+        self.lock().purge(&names_one, application)
+    }
+
+    /// Syncs what is not synced. Blocks.
+    pub(crate) fn sync(&self) {
+        self.lock().sync();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn look_after(weak: &Weak<Mutex<Inner>>) {
+    loop {
+        std::thread::sleep(SYNC_EVERY);
+        let Some(inner) = weak.upgrade() else {
+            return;
+        };
+        let mut inner = inner.lock().unwrap_or_else(PoisonError::into_inner);
+        inner.sync();
+        if let Err(error) = inner.keep_bounds() {
+            tracing::warn!(%error, "old rejections could not be removed");
+        }
+    }
+}
+
+impl Filter {
+    fn takes(&self, entry: &Entry) -> bool {
+        self.application.is_none_or(|own| entry.application == own)
+            && self.code.as_deref().is_none_or(|code| *entry.code == *code)
+            && self.from.is_none_or(|from| entry.at >= from)
+            && self.to.is_none_or(|to| entry.at < to)
+            && self.state.is_none_or(|state| entry.state == state)
+    }
+}
+
+impl Inner {
+    fn load(&mut self, number: u64) -> io::Result<()> {
+        let mut seen = Vec::new();
+        let records = Records::open(&self.folder, number, &mut |place, head, bytes| {
+            seen.push((place, head, bytes));
+        })?;
+        self.files.insert(
+            number,
+            Kept {
+                records,
+                charged: 0,
+                newest: 0,
+            },
+        );
+        for (place, head, bytes) in seen {
+            self.charge(number, bytes, head.at());
+            self.apply(place, &head);
+        }
+        Ok(())
+    }
+
+    fn charge(&mut self, number: u64, bytes: u64, at: i64) {
+        if let Some(kept) = self.files.get_mut(&number) {
+            kept.charged += bytes.max(LEAST_BYTES);
+            kept.newest = kept.newest.max(at);
+        }
+    }
+
+    /// Takes in what a record says.
+    fn apply(&mut self, place: Place, head: &Head) {
+        match head {
+            Head::Refused(refused) => {
+                let entry = Entry {
+                    number: place.number(),
+                    id: refused.id,
+                    at: refused.at,
+                    application: ApplicationId(refused.application),
+                    code: self.code(&refused.code),
+                    state: State::Open,
+                    retrying: false,
+                    place,
+                    changed: None,
+                };
+                self.entries.push_back(entry);
+            }
+            Head::Changed {
+                id, state, code, ..
+            } => {
+                let code = self.code(code);
+                let entry = self.entries.iter_mut().rev().find(|entry| entry.id == *id);
+                if let Some(entry) = entry {
+                    (entry.state, entry.code, entry.changed) = (*state, code, Some(place));
+                }
+            }
+            Head::Dropped { counts } => self.dropped.clone_from(counts),
+        }
+    }
+
+    /// Returns the one copy of a code's name that all entries share.
+    fn code(&mut self, name: &str) -> Arc<str> {
+        if let Some(known) = self.codes.get(name) {
+            return known.clone();
+        }
+        let code: Arc<str> = name.into();
+        self.codes.insert(code.clone());
+        code
+    }
+
+    fn keep(&mut self, refusal: Refusal<'_>) -> io::Result<Uuid> {
+        let whole = refusal.body.len() <= WHOLE_MAX_BYTES;
+        let body = if whole {
+            refusal.body
+        } else {
+            &refusal.body[..PART_BYTES]
+        };
+        let refused = Refused {
+            id: Uuid::new_v4(),
+            at: eye_log::now(),
+            application: refusal.application.0,
+            path: refusal.path.to_owned(),
+            index: refusal.index,
+            code: refusal.code.to_owned(),
+            errors: refusal.errors.clone(),
+            bytes: refusal.body.len() as u64,
+            cut: refusal.cut,
+            sha256: (!whole && !refusal.cut).then(|| format!("{:x}", Sha256::digest(refusal.body))),
+            user_agent: refusal
+                .user_agent
+                .map(|name| name.chars().take(USER_AGENT_MAX_CHARS).collect()),
+        };
+        let (id, at) = (refused.id, refused.at);
+        let head = Head::Refused(refused);
+        let place = self.append(&head, body, at)?;
+        self.apply(place, &head);
+        self.keep_bounds()?;
+        Ok(id)
+    }
+
+    fn append(&mut self, head: &Head, body: &[u8], at: i64) -> io::Result<Place> {
+        let full = (self.max_bytes / 16).clamp(64 << 10, 8 << 20);
+        let last = self.files.last_key_value();
+        if last.is_none_or(|(_, kept)| kept.charged >= full) {
+            let number = last.map_or(0, |(number, _)| number + 1);
+            self.sync_file();
+            let records = Records::create(&self.folder, number)?;
+            self.files.insert(
+                number,
+                Kept {
+                    records,
+                    charged: 0,
+                    newest: 0,
+                },
+            );
+            if !self.dropped.is_empty() {
+                // The file that said so may be the next one to go.
+                self.uncounted = true;
+                self.write_counts()?;
+            }
+        }
+        let (number, position, bytes) = {
+            let mut last = self.files.last_entry().ok_or(io::ErrorKind::NotFound)?;
+            let (position, bytes) = last.get_mut().records.append(head, body)?;
+            (*last.key(), position, bytes)
+        };
+        self.charge(number, bytes, at);
+        self.unsynced = true;
+        Ok(Place {
+            file: number,
+            position,
+        })
+    }
+
+    fn write_counts(&mut self) -> io::Result<()> {
+        if self.uncounted {
+            self.uncounted = false;
+            let counts = self.dropped.clone();
+            let written = self.append(&Head::Dropped { counts }, &[], 0);
+            self.uncounted |= written.is_err();
+            written?;
+        }
+        Ok(())
+    }
+
+    fn drop_one(&mut self, application: ApplicationId) {
+        *self.dropped.entry(application.0).or_default() += 1;
+        self.uncounted = true;
+    }
+
+    /// Removes the oldest files while there is too much, and those of which all is too old.
+    fn keep_bounds(&mut self) -> io::Result<()> {
+        let mut charged: u64 = self.files.values().map(|kept| kept.charged).sum();
+        let too_old = eye_log::now().saturating_sub(self.max_age);
+        loop {
+            let files = self.files.len();
+            let Some(oldest) = self.files.first_entry() else {
+                break;
+            };
+            let expired = (1..too_old).contains(&oldest.get().newest);
+            if !expired && (charged <= self.max_bytes || files == 1) {
+                break;
+            }
+            let (number, kept) = oldest.remove_entry();
+            charged -= kept.charged;
+            // The counts it held are written again.
+            self.uncounted |= !self.dropped.is_empty();
+            while self
+                .entries
+                .front()
+                .is_some_and(|entry| entry.place.file <= number)
+            {
+                let gone = self.entries.pop_front();
+                if let Some(gone) = gone.filter(|entry| entry.state == State::Open) {
+                    self.drop_one(gone.application);
+                }
+            }
+            std::fs::remove_file(&kept.records.path)?;
+        }
+        self.write_counts()
+    }
+
+    fn read(&self, entry: &Entry) -> io::Result<Rejection> {
+        let at = |place: Place| {
+            let kept = self.files.get(&place.file).ok_or(io::ErrorKind::NotFound)?;
+            kept.records.at(place.position)
+        };
+        let wrong = || io::Error::new(io::ErrorKind::InvalidData, "a rejection is damaged");
+        let (Head::Refused(mut refused), body) = at(entry.place)? else {
+            return Err(wrong());
+        };
+        let mut event = None;
+        if let Some(place) = entry.changed {
+            let (
+                Head::Changed {
+                    code,
+                    errors,
+                    event_id,
+                    ..
+                },
+                _,
+            ) = at(place)?
+            else {
+                return Err(wrong());
+            };
+            event = event_id;
+            if entry.state == State::Open {
+                (refused.code, refused.errors) = (code, errors);
+            }
+        }
+        Ok(Rejection {
+            number: entry.number,
+            truncated: refused.cut || body.len() as u64 != refused.bytes,
+            refused,
+            state: entry.state,
+            event_id: event,
+            body,
+        })
+    }
+
+    fn purge(
+        &mut self,
+        names_one: &dyn Fn(&[u8]) -> bool,
+        application: Option<ApplicationId>,
+    ) -> io::Result<u64> {
+        let numbers: Vec<u64> = self.files.keys().copied().collect();
+        let mut gone = BTreeSet::new();
+        let before = self.entries.len();
+        for number in &numbers {
+            let Some(kept) = self.files.get_mut(number) else {
+                continue;
+            };
+            let mut stays = |head: &Head, body: &[u8]| match head {
+                Head::Refused(refused) => {
+                    let theirs = application.is_none_or(|own| own.0 == refused.application);
+                    let errors = format!("{:?}", refused.errors);
+                    let goes = theirs && (names_one(body) || names_one(errors.as_bytes()));
+                    if goes {
+                        gone.insert(refused.id);
+                    }
+                    !goes
+                }
+                Head::Changed { id, .. } => !gone.contains(id),
+                Head::Dropped { .. } => true,
+            };
+            // Most files have none; those are only read.
+            if !kept.records.all(&mut stays)? {
+                kept.records.rewrite(&mut stays)?;
+            }
+        }
+        if gone.is_empty() {
+            return Ok(0);
+        }
+        // Everything behind what went has moved.
+        self.files.clear();
+        self.entries.clear();
+        for number in numbers {
+            self.load(number)?;
+        }
+        Ok((before - self.entries.len()) as u64)
+    }
+
+    fn sync(&mut self) {
+        if let Err(error) = self.write_counts() {
+            tracing::warn!(%error, "how many rejections are not kept could not be noted");
+        }
+        self.sync_file();
+    }
+
+    fn sync_file(&mut self) {
+        if std::mem::take(&mut self.unsynced)
+            && let Some((_, kept)) = self.files.last_key_value()
+            && let Err(error) = kept.records.file.sync_data()
+        {
+            tracing::warn!(%error, "rejections could not be synced");
+        }
+    }
+}
+
+impl Head {
+    fn at(&self) -> i64 {
+        match self {
+            Self::Refused(refused) => refused.at,
+            Self::Changed { .. } | Self::Dropped { .. } => 0,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
