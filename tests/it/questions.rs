@@ -116,7 +116,7 @@ impl Store {
         let eye = Launch::new()
             .variable("EYE_SEGMENT_MAX_BYTES", "64KiB")
             .start();
-        let apps = vec![eye.application("Shop"), eye.application("the blög")];
+        let apps = [eye.application("Shop"), eye.application("the blög")];
         let mut lines = events::varied();
         lines.extend(Generator::new(Random::new(random.bits()), 30).lines(350).0);
         lines.extend((0..300).map(|_| odd(random)));

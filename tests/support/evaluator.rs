@@ -646,10 +646,9 @@ fn distance(a: &[char], b: &[char], edits: usize) -> bool {
         (_, _) if edits == 0 => false,
         ([first, a @ ..], [other, b @ ..]) if first == other => distance(a, b, edits),
         _ => {
-            let shorter = |text: &'_ [char]| text.len() > 0;
-            (shorter(a) && distance(&a[1..], b, edits - 1))
-                || (shorter(b) && distance(a, &b[1..], edits - 1))
-                || (shorter(a) && shorter(b) && distance(&a[1..], &b[1..], edits - 1))
+            (!a.is_empty() && distance(&a[1..], b, edits - 1))
+                || (!b.is_empty() && distance(a, &b[1..], edits - 1))
+                || (!a.is_empty() && !b.is_empty() && distance(&a[1..], &b[1..], edits - 1))
                 || matches!((a, b), ([a1, a2, a @ ..], [b1, b2, b @ ..])
                     if a1 == b2 && a2 == b1 && distance(a, b, edits - 1))
         }
