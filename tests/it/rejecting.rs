@@ -54,41 +54,33 @@ fn everything_that_is_refused_is_kept_as_it_was_sent_with_its_reasons() {
         packed.finish().unwrap()
     };
     let large = format!("{{\"data\":\"{}\"}}", "x".repeat(17 << 20));
-    let cases: Vec<(Vec<u8>, &str, u16, &str, Vec<u8>)> = vec![
+    let cases = [
         (
             b"{\"category\": 5}".to_vec(),
             "application/json",
             400,
             "invalid_event",
-            b"{\"category\": 5}".to_vec(),
         ),
         (
             b"{\"a\": \xff".to_vec(),
             "application/json",
             400,
             "malformed_json",
-            b"{\"a\": \xff".to_vec(),
         ),
         (
             b"<event/>".to_vec(),
             "application/xml",
             415,
             "unsupported_type",
-            b"<event/>".to_vec(),
         ),
-        (
-            large.clone().into_bytes(),
-            "application/json",
-            413,
-            "too_large",
-            large.as_bytes()[..64 << 10].to_vec(),
-        ),
+        (large.into_bytes(), "application/json", 413, "too_large"),
     ];
     let mut ids = Vec::new();
-    for (body, kind, status, code, kept) in &cases {
-        let problem = send(&eye, &app, body.clone(), kind).problem(*status, code);
+    for (body, kind, status, code) in cases {
+        let problem = send(&eye, &app, body.clone(), kind).problem(status, code);
         let rejection = one(&eye, &app, &problem["rejection"]);
-        assert!(bytes(&rejection) == *kept, "{code}: {rejection:.300}");
+        let kept = &body[..body.len().min(64 << 10)];
+        assert!(bytes(&rejection) == kept, "{code}: {rejection:.300}");
         assert_eq!(
             (&rejection["code"], &rejection["state"]),
             (&json!(code), &json!("open"))
