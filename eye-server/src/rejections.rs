@@ -65,7 +65,7 @@ enum Head {
         errors: FieldErrors,
     },
     /// How many of each application are not kept any more, or never were, up to here.
-    Dropped { counts: BTreeMap<u32, u64> },
+    Dropped { counts: Vec<(u32, u64)> },
 }
 
 /// A refused event or request.
@@ -471,7 +471,7 @@ impl Inner {
                     (entry.state, entry.code, entry.changed) = (*state, code, Some(place));
                 }
             }
-            Head::Dropped { counts } => self.dropped.clone_from(counts),
+            Head::Dropped { counts } => self.dropped = counts.iter().copied().collect(),
         }
     }
 
@@ -552,7 +552,11 @@ impl Inner {
     fn write_counts(&mut self) -> io::Result<()> {
         if self.uncounted {
             self.uncounted = false;
-            let counts = self.dropped.clone();
+            let counts = self
+                .dropped
+                .iter()
+                .map(|(own, count)| (*own, *count))
+                .collect();
             let written = self.append(&Head::Dropped { counts }, &[], 0);
             self.uncounted |= written.is_err();
             written?;

@@ -135,8 +135,9 @@ impl Records {
         }
         let length = (PREFIX_BYTES + bytes.len()) as u64;
         let body = bytes.split_off(head);
-        let head = serde_json::from_slice(&bytes).ok();
-        Ok(head.map(|head| (head, body, length)))
+        // A record that holds and cannot be read is another version's: cutting it off would lose what is whole.
+        let head = serde_json::from_slice(&bytes).map_err(io::Error::from)?;
+        Ok(Some((head, body, length)))
     }
 
     /// Says whether all records pass a test; tries every one.
