@@ -49,12 +49,12 @@ fresh() {
 
 acknowledged=0
 for ((cycle = 1; cycle <= cycles; cycle++)); do
-    fresh $((RANDOM % 30 + 10))
+    fresh $((RANDOM % 30 + 40))
     status=0
-    timeout --signal=KILL 120 "$eye" torture --run "$cycle" --writer "$work/disk/log" >"$work/said" 2>"$work/complaint" || status=$?
+    timeout --signal=KILL 300 "$eye" torture --run "$cycle" --writer "$work/disk/log" >"$work/said" 2>"$work/complaint" || status=$?
     case $status in
         0) echo "cycle $cycle: the writer said that all was well on a disk that fails" >&2; exit 1 ;;
-        137) echo "cycle $cycle: the writer was still there after two minutes" >&2; exit 1 ;;
+        137) echo "cycle $cycle: the writer was still there after five minutes" >&2; exit 1 ;;
     esac
     # The memory behind the disk is there again: what the kernel still holds reaches it or is dropped, as after a crash.
     rm "$work/memory/ballast"

@@ -27,6 +27,7 @@ use crate::search::histogram::{Buckets, Histogram, histogram};
 use crate::search::matches::{Subject, clause_holds};
 use crate::search::part::Part;
 use crate::search::query::{Clause, Field, Kind, Span, Test};
+use crate::search::score::best;
 use crate::search::shards::Shards;
 use crate::search::steps::StepEvents;
 use crate::search::{Fields, LogCheck, Matching, collect, collect_all, count, in_log_order, plan};
@@ -211,6 +212,10 @@ impl Index {
         let (check, parts) = (self.check(request), self.inner.shards.parts());
         let fields = self.inner.shards.fields();
         let plan = plan(request, fields, &check, &self.hidden())?;
+        if request.order == Order::BestFirst {
+            let matching = Matching::new(&parts, &plan, fields, request, &check)?;
+            return best(&matching, &parts, fields, request);
+        }
         collect(&parts, &plan, fields, request, &check)
     }
 
@@ -403,7 +408,7 @@ impl Index {
         }
         let more = hits.len() > request.limit;
         hits.truncate(request.limit);
-        Ok(SearchAnswer { hits, more })
+        Ok(SearchAnswer::of(hits, more))
     }
 
     fn walk_sessions(
@@ -446,7 +451,7 @@ impl Index {
                 {
                     if hits.len() == request.limit {
                         check.verdict()?;
-                        return Ok(SearchAnswer { hits, more: true });
+                        return Ok(SearchAnswer::of(hits, true));
                     }
                     hits.push(Hit {
                         session: Some(session),
@@ -461,7 +466,7 @@ impl Index {
             };
         }
         check.verdict()?;
-        Ok(SearchAnswer { hits, more: false })
+        Ok(SearchAnswer::of(hits, false))
     }
 
     /// Returns a session in figures, as of an offset; `None` when there is none. Blocks.
@@ -868,7 +873,7 @@ mod tests {
                         expected.sort_by_key(|(day, offset, _)| std::cmp::Reverse((*day, *offset)))
                     }
                     Order::OldestFirst => expected.sort_by_key(|(day, offset, _)| (*day, *offset)),
-                    Order::BySession => {
+                    Order::BySession | Order::BestFirst => {
                         expected.sort_by_key(|(day, offset, session)| {
                             std::cmp::Reverse((*session, *day, *offset))
                         });

@@ -48,6 +48,8 @@ pub enum Order {
     OldestFirst,
     /// Session id and timestamp, both descending.
     BySession,
+    /// What fits best first; ties newest first. Without a place to go on from.
+    BestFirst,
 }
 
 /// Where a row stands in an order.
@@ -69,8 +71,21 @@ pub type Hit = Place;
 pub struct SearchAnswer {
     /// The rows, in order.
     pub hits: Vec<Hit>,
+    /// The score of each, for [`Order::BestFirst`].
+    pub scores: Vec<f64>,
     /// Whether there are more behind them.
     pub more: bool,
+}
+
+impl SearchAnswer {
+    /// Returns a page of an order that is no order by score.
+    pub(crate) fn of(hits: Vec<Hit>, more: bool) -> Self {
+        Self {
+            hits,
+            scores: Vec::new(),
+            more,
+        }
+    }
 }
 
 /// A session in figures.

@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
+use eye_index::search::marks::{Span, highlights};
 use eye_index::search::parse::parse;
 use eye_index::search::query::Clause;
 use eye_index::{Needs, Order, Place, SearchRequest};
-use eye_log::{ApplicationId, Offset, Registry};
+use eye_log::{ApplicationId, Offset, Registry, StoredEvent};
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::auth::Scope;
@@ -15,7 +17,7 @@ use crate::cursor::{Cursor, Last};
 use crate::error::Problem;
 use crate::parameters::Parameters;
 use crate::state::AppState;
-use crate::view::{View, Wanted, write_events};
+use crate::view::{View, Wanted, write_events_with};
 use crate::wire::{write_number, write_time};
 
 /// How a list of events differs from others.
@@ -74,7 +76,7 @@ impl Listing {
         // A list by session walks the catalog where many events match.
         let needs = match order {
             Order::BySession => Needs::Both,
-            Order::NewestFirst | Order::OldestFirst => Needs::Search,
+            Order::NewestFirst | Order::OldestFirst | Order::BestFirst => Needs::Search,
         };
         Ok(Self {
             wanted: Wanted::of(state, &parameters, needs)?,
@@ -121,16 +123,33 @@ impl Listing {
         }
     }
 
-    /// Writes `{"events":[…],"next":…,…,"count"?:…`, without the closing brace. Blocks.
-    pub(crate) fn write(&self, state: &AppState, view: View) -> Result<Vec<u8>, Problem> {
+    /// Writes `{"events":[…],"next":…,…,"count"?:…`, without the closing brace; with highlights where they are wanted. Blocks.
+    pub(crate) fn write(
+        &self,
+        state: &AppState,
+        view: View,
+        highlight: bool,
+    ) -> Result<Vec<u8>, Problem> {
         let mut out = b"{\"events\":[".to_vec();
         let mut next = None;
         if !self.nothing && self.limit > 0 {
             let request = self.request(view.as_of);
             let answer = state.index().search(&request)?;
             let offsets: Vec<Offset> = answer.hits.iter().map(|hit| hit.offset).collect();
-            write_events(&mut out, state, &offsets)?;
-            if let Some(last) = answer.hits.last().filter(|_| answer.more) {
+            let mut more = |out: &mut Vec<u8>, place: usize, event: &StoredEvent| {
+                if let Some(score) = answer.scores.get(place) {
+                    out.extend_from_slice(format!(",\"score\":{score:.6}").as_bytes());
+                }
+                if highlight {
+                    let spans = highlights(&self.query, event);
+                    out.extend_from_slice(b",\"highlight\":");
+                    out.extend_from_slice(shape_of(spans).to_string().as_bytes());
+                }
+            };
+            write_events_with(&mut out, state, &offsets, &mut more)?;
+            // Rows by score are the best ones, and there is no going on behind them.
+            let goes_on = answer.more && self.order != Order::BestFirst;
+            if let Some(last) = answer.hits.last().filter(|_| goes_on) {
                 let last = Last::Event(last.session, last.timestamp, last.offset);
                 next = Some(self.cursor(view, last).encode(state.store_id()));
             }
@@ -178,6 +197,16 @@ impl Listing {
     }
 }
 
+/// Returns highlights as `{path: [{"start", "end"}]}`.
+fn shape_of(spans: BTreeMap<String, Vec<Span>>) -> Value {
+    let each = |span: Span| json!({"start": span.start, "end": span.end});
+    let shapes = spans.into_iter().map(|(path, spans)| {
+        let spans: Vec<Value> = spans.into_iter().map(each).collect();
+        (path, Value::Array(spans))
+    });
+    Value::Object(shapes.collect())
+}
+
 /// Returns the application to look in, and whether there is nothing to be seen there.
 pub(crate) fn narrow(
     state: &AppState,
@@ -215,14 +244,7 @@ fn order(kind: &Kind, given: Option<&str>) -> Result<Order, Problem> {
         return Ok(*order);
     }
     let names: Vec<&str> = kind.orders.iter().map(|(name, _)| *name).collect();
-    let message = if given == "-score" {
-        format!(
-            "-score is not available in this version; there are {}.",
-            names.join(" and ")
-        )
-    } else {
-        format!("must be one of {}.", names.join(" and "))
-    };
+    let message = format!("must be one of {}.", names.join(" and "));
     Err(Problem::parameter("order", message))
 }
 

@@ -236,9 +236,23 @@ pub(crate) fn write_events(
     state: &AppState,
     offsets: &[Offset],
 ) -> Result<(), ReadError> {
+    write_events_with(out, state, offsets, &mut |_, _, _| ())
+}
+
+/// The same, where `more` appends further members to each, given its place among the offsets.
+pub(crate) fn write_events_with(
+    out: &mut Vec<u8>,
+    state: &AppState,
+    offsets: &[Offset],
+    more: &mut dyn FnMut(&mut Vec<u8>, usize, &StoredEvent),
+) -> Result<(), ReadError> {
     let registry = state.log().registry();
     let mut first = true;
-    for event in state.reader().read_many(offsets)?.iter().flatten() {
+    let events = state.reader().read_many(offsets)?;
+    for (place, event) in events.iter().enumerate() {
+        let Some(event) = event else {
+            continue;
+        };
         if !first {
             out.push(b',');
         }
@@ -250,6 +264,10 @@ pub(crate) fn write_events(
                 .application(event.application)
                 .map_or("", |application| &application.name),
         );
+        // Into the object, before its end.
+        out.pop();
+        more(out, place, event);
+        out.push(b'}');
     }
     Ok(())
 }

@@ -650,3 +650,144 @@ fn a_search_explains_which_clause_leaves_nothing() {
         json!([{"field": "pat", "did_you_mean": null}])
     );
 }
+
+/// Sends texts as events of their own and returns the texts found, with what else the answer says of each.
+fn found_in_order(eye: &Eye, app: &App, target: &str) -> Vec<(String, Value)> {
+    let answer = eye.get(target).token(&app.token).send().expect(200).json();
+    let events = answer["events"].as_array().unwrap();
+    let text = |event: &Value| event["data"]["text"].as_str().unwrap().to_owned();
+    events
+        .iter()
+        .map(|event| (text(event), event.clone()))
+        .collect()
+}
+
+#[test]
+fn what_fits_best_comes_first_whichever_file_it_is_in() {
+    let mut eye = support::Launch::new()
+        .variable("EYE_SEGMENT_MAX_BYTES", "16KiB")
+        .start();
+    let app = eye.application("library");
+    let event = |day: usize, text: &str| {
+        let mut event = events::plain("e2085be5-9137-4e4e-80b5-f1ffddc25423");
+        event["timestamp"] = json!(format!("2021-01-{:02}T00:00:00Z", 1 + day % 28));
+        event["data"] = json!({ "text": text });
+        event.to_string()
+    };
+    let mut lines = Vec::new();
+    for day in 0..200 {
+        // Frequent, rare, both, often, and in a long text; each of them over and over, so that it is in every file.
+        let long = format!("walrus {}", "word ".repeat(60));
+        let text = [
+            "common",
+            "common walrus",
+            "walrus",
+            "walrus walrus",
+            long.trim(),
+            "common common",
+        ][day % 6];
+        lines.push(event(day, text));
+    }
+    for some in lines.chunks(20) {
+        eye.store(&app, some);
+    }
+    for restarted in [false, true] {
+        if restarted {
+            eye.restart();
+        }
+        let found = found_in_order(&eye, &app, "/search?q=walrus&order=-score&limit=1000");
+        let mut order: Vec<&str> = found
+            .iter()
+            .map(|(text, _)| &text[..text.len().min(13)])
+            .collect();
+        order.dedup();
+        assert_eq!(
+            order,
+            ["walrus walrus", "walrus", "common walrus", "walrus word w"]
+        );
+        assert_eq!(found.len() as u64, eye.count(&app.token, "walrus"));
+        let score = |place: usize| found[place].1["score"].as_f64().unwrap();
+        for place in 1..found.len() {
+            assert!(score(place) <= score(place - 1));
+            if found[place].0 == found[place - 1].0 {
+                // The same text has the same score wherever it lies; then the newest comes first.
+                assert!((score(place) - score(place - 1)).abs() < 1e-9);
+                let time = |place: usize| found[place].1["timestamp"].as_str().unwrap();
+                assert!(time(place) <= time(place - 1));
+            }
+        }
+        // A rare word tells more than a frequent one.
+        let found = found_in_order(
+            &eye,
+            &app,
+            "/search?q=walrus%20OR%20common&order=-score&limit=200",
+        );
+        assert_eq!(found[0].0, "common walrus");
+        let best = found_in_order(&eye, &app, "/search?q=walrus&order=-score&limit=3");
+        assert!(best.iter().all(|(text, _)| text == "walrus walrus"));
+    }
+    let answer = eye
+        .get("/search?q=walrus&order=-score&limit=3")
+        .token(&app.token)
+        .send();
+    assert_eq!(answer.expect(200).json()["next"], Value::Null);
+    let plain = found_in_order(&eye, &app, "/search?q=walrus&limit=3");
+    assert!(
+        plain
+            .iter()
+            .all(|(_, event)| event["score"].is_null() && event["highlight"].is_null())
+    );
+}
+
+#[test]
+fn highlights_say_where_in_which_string() {
+    let eye = Eye::start();
+    let app = eye.application("library");
+    let mut event = events::plain("e2085be5-9137-4e4e-80b5-f1ffddc25423");
+    event["data"] = json!({"text": "Ångström, the late Café", "tags": ["x", "too late"], "n": 5, "a.b": {"c": "late"}});
+    eye.store(&app, &[event.to_string()]);
+    let asked = |q: &str| {
+        let target = format!("/search?highlight=true&q={}", percent_encoded(q));
+        let answer = eye.get(&target).token(&app.token).send().expect(200).json();
+        answer["events"][0]["highlight"].clone()
+    };
+    assert_eq!(
+        asked("late"),
+        json!({
+            "data.text": [{"start": 14, "end": 18}],
+            "data.tags[1]": [{"start": 4, "end": 8}],
+            "data.a\\.b.c": [{"start": 0, "end": 4}],
+        })
+    );
+    assert_eq!(
+        asked("\"late cafe\""),
+        json!({"data.text": [{"start": 14, "end": 23}]})
+    );
+    assert_eq!(
+        asked("text:angstrom"),
+        json!({"data.text": [{"start": 0, "end": 8}]})
+    );
+    assert_eq!(
+        asked("category:page*"),
+        json!({"category": [{"start": 0, "end": 4}]})
+    );
+    assert_eq!(asked("n:5 -nothing"), json!({}));
+    // By POST as well.
+    let body = json!({"q": "late", "highlight": true, "order": "-score"});
+    let answer = eye
+        .post("/search")
+        .token(&app.token)
+        .json(&body)
+        .send()
+        .expect(200)
+        .json();
+    assert_eq!(
+        answer["events"][0]["highlight"]["data.text"][0]["start"],
+        14
+    );
+    assert!(answer["events"][0]["score"].as_f64().unwrap() > 0.0);
+    eye.get("/search?highlight=maybe")
+        .token(&app.token)
+        .send()
+        .problem(400, "bad_parameter");
+}

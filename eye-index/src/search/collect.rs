@@ -34,7 +34,7 @@ type Rank = (i64, u64);
 fn rank(order: Order, timestamp: i64, offset: u64) -> Rank {
     match order {
         Order::OldestFirst => (!timestamp, !offset),
-        Order::NewestFirst | Order::BySession => (timestamp, offset),
+        Order::NewestFirst | Order::BySession | Order::BestFirst => (timestamp, offset),
     }
 }
 
@@ -136,16 +136,13 @@ pub(crate) fn collect(
             timestamp: !timestamp,
             offset: !offset,
         },
-        Order::NewestFirst | Order::BySession => Hit {
+        Order::NewestFirst | Order::BySession | Order::BestFirst => Hit {
             session: None,
             timestamp,
             offset,
         },
     };
-    Ok(SearchAnswer {
-        hits: rows.into_iter().map(hit).collect(),
-        more,
-    })
+    Ok(SearchAnswer::of(rows.into_iter().map(hit).collect(), more))
 }
 
 /// Returns the blocks that may hold rows, best first.
@@ -163,7 +160,7 @@ fn blocks(parts: &[Arc<Part>], request: &SearchRequest, after: Option<Rank>) -> 
             }
             let (best, least) = match request.order {
                 Order::OldestFirst => (!*earliest, !*latest),
-                Order::NewestFirst | Order::BySession => (*latest, *earliest),
+                Order::NewestFirst | Order::BySession | Order::BestFirst => (*latest, *earliest),
             };
             if after.is_none_or(|(timestamp, _)| least <= timestamp) {
                 blocks.push(Block {

@@ -182,7 +182,7 @@ fn pattern_holds(pattern: &Pattern, string: &str) -> bool {
 }
 
 /// Says whether text fits a pattern: the usual walk with one place to fall back to.
-fn fits(parts: &[Part], text: &str) -> bool {
+pub(super) fn fits(parts: &[Part], text: &str) -> bool {
     let text: Vec<char> = text.chars().collect();
     let mut units: Vec<Option<Option<char>>> = Vec::new();
     for part in parts {
@@ -234,7 +234,7 @@ fn has_phrase(string: &str, wanted: &[String], slop: u32) -> bool {
 }
 
 /// Says whether a word is at most so many edits away (Levenshtein, characters; neighbours swapped count as one).
-fn near(word: &str, fuzzy: &Fuzzy) -> bool {
+pub(super) fn near(word: &str, fuzzy: &Fuzzy) -> bool {
     let (a, b): (Vec<char>, Vec<char>) = (word.chars().collect(), fuzzy.word.chars().collect());
     let most = usize::from(fuzzy.distance);
     if a.len().abs_diff(b.len()) > most {
@@ -395,7 +395,7 @@ fn data_holds(wanted: &DataPath, test: &Test, data: &str) -> bool {
 
 /// Says whether the wanted path is made of `keys` (or, with `prefix`, leads to something above them): each key may take up
 /// several of the wanted segments, joined with the dots it holds.
-fn path_reaches(wanted: &[String], keys: &[String], prefix: bool) -> bool {
+pub(super) fn path_reaches(wanted: &[String], keys: &[String], prefix: bool) -> bool {
     if wanted.is_empty() {
         return prefix || keys.is_empty();
     }

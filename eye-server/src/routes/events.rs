@@ -64,7 +64,7 @@ pub(crate) async fn list(
     let parameters = Parameters::from_query(query.as_deref(), &LIST_PARAMETERS)?;
     let listing = Listing::of(&state, scope, &LIST, parameters)?;
     let body = view::read(&state, listing.wanted, move |state, view| {
-        let mut out = listing.write(state, view)?;
+        let mut out = listing.write(state, view, false)?;
         out.push(b'}');
         Ok(out)
     })

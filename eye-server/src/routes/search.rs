@@ -23,6 +23,7 @@ const SEARCH: Kind = Kind {
     orders: &[
         ("-timestamp", Order::NewestFirst),
         ("timestamp", Order::OldestFirst),
+        ("-score", Order::BestFirst),
     ],
     limit_least: 0,
 };
@@ -42,7 +43,7 @@ const PARAMETERS: [&str; 13] = [
     "explain",
 ];
 /// What the contract has and this version has not.
-const LATER: [&str; 2] = ["highlight", "aggs"];
+const LATER: [&str; 1] = ["aggs"];
 
 /// Answers `GET /search` and `POST /search`, the same names in the query or in a JSON object.
 pub(crate) async fn search(
@@ -69,11 +70,13 @@ pub(crate) async fn search(
         }
     }
     let explains = parameters.boolean("explain")?;
-    // It belongs to the page, not to the list.
+    let highlight = parameters.boolean("highlight")?;
+    // They belong to the page, not to the list.
     parameters.take("explain");
+    parameters.take("highlight");
     let listing = Listing::of(&state, scope, &SEARCH, parameters)?;
     let body = view::read(&state, listing.wanted, move |state, view| {
-        let mut out = listing.write(state, view)?;
+        let mut out = listing.write(state, view, highlight)?;
         listing.write_times(&mut out);
         if explains && !listing.is_nothing() {
             let told = explain(state, &listing.request(view.as_of))?;
