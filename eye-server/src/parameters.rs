@@ -12,6 +12,9 @@ use crate::error::{Code, Problem};
 pub(crate) const PAGE_MAX: usize = 1000;
 /// How many rows a page has where nobody said.
 const PAGE_DEFAULT: usize = 100;
+/// The parameters that are numbers, and those that are true or false, where they stand in a JSON body.
+const NUMBERS: [&str; 2] = ["limit", "as_of"];
+const BOOLEANS: [&str; 3] = ["count", "highlight", "explain"];
 
 /// Holds what was given, by name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -61,21 +64,22 @@ impl Parameters {
             .and_then(|(_, value)| decode(value))
     }
 
-    /// Takes the fields of a JSON body for parameters: strings, numbers, true and false as their text.
+    /// Takes the fields of a JSON body for parameters: each of its own type, null as if it were not there.
     pub(crate) fn from_fields(fields: Map<String, Value>) -> Result<Self, Problem> {
         let mut given = BTreeMap::new();
         for (name, value) in fields {
+            let (is_number, is_boolean) = (
+                NUMBERS.contains(&name.as_str()),
+                BOOLEANS.contains(&name.as_str()),
+            );
             let text = match value {
                 Value::Null => continue,
-                Value::String(text) => text,
-                Value::Number(number) => number.to_string(),
-                Value::Bool(boolean) => boolean.to_string(),
-                Value::Array(_) | Value::Object(_) => {
-                    return Err(Problem::parameter(
-                        &name,
-                        "must be a string, a number, true or false.",
-                    ));
-                }
+                Value::Number(number) if is_number => number.to_string(),
+                Value::Bool(boolean) if is_boolean => boolean.to_string(),
+                Value::String(text) if !is_number && !is_boolean => text,
+                _ if is_number => return Err(Problem::parameter(&name, "must be a number.")),
+                _ if is_boolean => return Err(Problem::parameter(&name, "must be true or false.")),
+                _ => return Err(Problem::parameter(&name, "must be a string.")),
             };
             given.insert(name, text);
         }

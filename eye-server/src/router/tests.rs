@@ -907,3 +907,63 @@ async fn a_closed_store_takes_nothing() {
         (503, "overloaded")
     );
 }
+
+/// The document says exactly what comes: every status by number, and of every shape of ours every field.
+#[test]
+fn the_document_is_strict() {
+    fn walk(value: &Value, path: &str, loose: &mut Vec<String>) {
+        match value {
+            Value::Object(fields) => {
+                let kind = fields.get("type");
+                let object = |kind: &Value| {
+                    kind == "object"
+                        || kind
+                            .as_array()
+                            .is_some_and(|all| all.contains(&"object".into()))
+                };
+                // A schema, not a field that is called `type`.
+                let is_object = kind.is_some_and(object) && !path.ends_with("/properties");
+                let named = fields.get("additionalProperties");
+                let strict =
+                    named.is_some_and(|more| *more == Value::Bool(false) || more.is_object());
+                if is_object && !strict {
+                    loose.push(path.to_owned());
+                }
+                for (name, inner) in fields {
+                    walk(inner, &format!("{path}/{name}"), loose);
+                }
+            }
+            Value::Array(items) => items.iter().for_each(|item| walk(item, path, loose)),
+            _ => {}
+        }
+    }
+    let document: Value = serde_json::from_str(crate::routes::admin::OPENAPI).unwrap();
+    let mut loose = Vec::new();
+    walk(&document, "", &mut loose);
+    // What is the application's own, what was noted of its arrival, and the shape of this document.
+    assert_eq!(
+        loose,
+        [
+            "/components/schemas/Event/properties/data",
+            "/components/schemas/Event/properties/meta",
+            "/components/schemas/EventDraft/properties/data",
+            "/paths/~api~schema/get/responses/200/content/application~json/schema",
+        ]
+        .map(|path| path
+            .replace("~api~schema", "/api/schema")
+            .replace("application~json", "application/json"))
+    );
+    for (path, methods) in document["paths"].as_object().unwrap() {
+        for (method, operation) in methods.as_object().unwrap() {
+            for (status, response) in operation["responses"].as_object().unwrap() {
+                assert!(status.parse::<u16>().is_ok(), "{method} {path}: {status}");
+                let refers = response["$ref"] == "#/components/responses/Problem";
+                assert_eq!(
+                    refers,
+                    status.parse::<u16>().unwrap() >= 400 && path != "/health/ready",
+                    "{method} {path}: {status}"
+                );
+            }
+        }
+    }
+}

@@ -264,11 +264,19 @@ fn shape(state: &AppState, application: &Application, as_of: Offset) -> Result<V
             ..all
         })?;
     }
+    let hour = u32::try_from(now.div_euclid(60 * MINUTE)).unwrap_or(0);
+    let day = state.reader().ledger(hour.saturating_sub(23)..u32::MAX)?;
+    let rejected = day
+        .applications
+        .get(&application.id)
+        .map_or(0, |balance| balance.rejected);
     Ok(json!({
         "name": application.name, "active": application.active, "created_at": format_timestamp(application.created_at),
         "retention_days": application.limits.retention_days, "max_bytes": application.limits.max_bytes,
         "rate": application.limits.rate,
-        "events": events, "sessions": sessions, "sessions_exact": sessions_exact, "first": first, "last": last, "per_minute": per_minute, "rejected_24h": null,
+        "events": events, "sessions": sessions, "sessions_exact": sessions_exact, "first": first, "last": last, "per_minute": per_minute,
+        // Of whole hours, the one that is begun included.
+        "rejected_24h": rejected,
     }))
 }
 

@@ -144,7 +144,7 @@ pub(crate) async fn retry_all(
         tokio::runtime::Handle::current().block_on(send_all_again(&inner, &ids, pulse))
     });
     let task = task.ok_or_else(|| {
-        Problem::new(Code::Overloaded, "Too many tasks wait for their turn.").retry_after(60)
+        Problem::new(Code::RateLimited, "Too many tasks wait for their turn.").retry_after(60)
     })?;
     let mut accepted = respond(StatusCode::ACCEPTED, task.shape().to_string());
     if let Ok(location) = HeaderValue::try_from(format!("/admin/tasks/{}", task.id)) {

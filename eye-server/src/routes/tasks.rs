@@ -35,6 +35,8 @@ pub(crate) async fn start(
     Parameters::from_query(query.as_deref(), &[])?;
     let body = Object::read(&state, body, &["kind", "dry_run", "confirm"]).await?;
     let folder = state.settings().data.join("log");
+    let dry_run = body.boolean("dry_run")?.unwrap_or(false);
+    let confirmed = body.boolean("confirm")?.unwrap_or(false);
     let task = match body.text("kind")? {
         Some("verify") => state
             .tasks()
@@ -42,8 +44,8 @@ pub(crate) async fn start(
         Some("compact") => {
             let what = Compaction {
                 seal_all: true,
-                dry_run: body.boolean("dry_run")?.unwrap_or(false),
-                confirmed: body.boolean("confirm")?.unwrap_or(false),
+                dry_run,
+                confirmed,
                 by: identity.actor(&request_id),
             };
             let inner = state.clone();
@@ -65,7 +67,7 @@ pub(crate) async fn start(
         }
     };
     let task = task.ok_or_else(|| {
-        Problem::new(Code::Overloaded, "Too many tasks wait for their turn.").retry_after(60)
+        Problem::new(Code::RateLimited, "Too many tasks wait for their turn.").retry_after(60)
     })?;
     let mut accepted = answer(StatusCode::ACCEPTED, task.shape().to_string());
     if let Ok(location) = HeaderValue::try_from(format!("/admin/tasks/{}", task.id)) {
