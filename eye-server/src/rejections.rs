@@ -5,6 +5,7 @@
 //! be kept, is counted.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -175,7 +176,8 @@ struct Inner {
     entries: VecDeque<Entry>,
     codes: BTreeSet<Arc<str>>,
     dropped: BTreeMap<u32, u64>,
-    unsynced: bool,
+    /// Files with something that is not synced.
+    unsynced: Vec<Arc<File>>,
     /// There are counts that no file has.
     uncounted: bool,
 }
@@ -212,7 +214,7 @@ impl Rejections {
             entries: VecDeque::new(),
             codes: BTreeSet::new(),
             dropped: BTreeMap::new(),
-            unsynced: false,
+            unsynced: Vec::new(),
             uncounted: false,
         };
         for number in file::numbers(folder)? {
@@ -385,7 +387,7 @@ impl Rejections {
 
     /// Syncs what is not synced. Blocks.
     pub(crate) fn sync(&self) {
-        self.lock().sync();
+        sync(&self.inner);
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -399,10 +401,26 @@ fn look_after(weak: &Weak<Mutex<Inner>>) {
         let Some(inner) = weak.upgrade() else {
             return;
         };
+        sync(&inner);
         let mut inner = inner.lock().unwrap_or_else(PoisonError::into_inner);
-        inner.sync();
         if let Err(error) = inner.keep_bounds() {
             tracing::warn!(%error, "old rejections could not be removed");
+        }
+    }
+}
+
+/// Syncs what is not synced; whoever keeps a rejection meanwhile does not wait for the disk.
+fn sync(inner: &Mutex<Inner>) {
+    let unsynced = {
+        let mut inner = inner.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Err(error) = inner.write_counts() {
+            tracing::warn!(%error, "how many rejections are not kept could not be noted");
+        }
+        std::mem::take(&mut inner.unsynced)
+    };
+    for file in unsynced {
+        if let Err(error) = file.sync_data() {
+            tracing::warn!(%error, "rejections could not be synced");
         }
     }
 }
@@ -520,7 +538,6 @@ impl Inner {
         let last = self.files.last_key_value();
         if last.is_none_or(|(_, kept)| kept.charged >= full) {
             let number = last.map_or(0, |(number, _)| number + 1);
-            self.sync_file();
             let records = Records::create(&self.folder, number)?;
             self.files.insert(
                 number,
@@ -539,10 +556,13 @@ impl Inner {
         let (number, position, bytes) = {
             let mut last = self.files.last_entry().ok_or(io::ErrorKind::NotFound)?;
             let (position, bytes) = last.get_mut().records.append(head, body)?;
+            let file = &last.get().records.file;
+            if !self.unsynced.iter().any(|other| Arc::ptr_eq(other, file)) {
+                self.unsynced.push(Arc::clone(file));
+            }
             (*last.key(), position, bytes)
         };
         self.charge(number, bytes, at);
-        self.unsynced = true;
         Ok(Place {
             file: number,
             position,
@@ -679,22 +699,6 @@ impl Inner {
             self.load(number)?;
         }
         Ok((before - self.entries.len()) as u64)
-    }
-
-    fn sync(&mut self) {
-        if let Err(error) = self.write_counts() {
-            tracing::warn!(%error, "how many rejections are not kept could not be noted");
-        }
-        self.sync_file();
-    }
-
-    fn sync_file(&mut self) {
-        if std::mem::take(&mut self.unsynced)
-            && let Some((_, kept)) = self.files.last_key_value()
-            && let Err(error) = kept.records.file.sync_data()
-        {
-            tracing::warn!(%error, "rejections could not be synced");
-        }
     }
 }
 

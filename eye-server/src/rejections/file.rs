@@ -14,6 +14,7 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::Head;
 
@@ -26,7 +27,7 @@ const SUFFIX: &str = ".rejections";
 #[derive(Debug)]
 pub(super) struct Records {
     pub(super) path: PathBuf,
-    pub(super) file: File,
+    pub(super) file: Arc<File>,
     pub(super) length: u64,
 }
 
@@ -51,7 +52,7 @@ impl Records {
         let path = path_of(folder, number);
         let mut options = OpenOptions::new();
         options.read(true).write(true).create_new(true).mode(0o600);
-        let file = options.open(&path)?;
+        let file = Arc::new(options.open(&path)?);
         File::open(folder)?.sync_all()?;
         Ok(Self {
             path,
@@ -67,7 +68,7 @@ impl Records {
         see: &mut dyn FnMut(Place, Head, u64),
     ) -> io::Result<Self> {
         let path = path_of(folder, number);
-        let file = OpenOptions::new().read(true).write(true).open(&path)?;
+        let file = Arc::new(OpenOptions::new().read(true).write(true).open(&path)?);
         let mut records = Self {
             path,
             file,
@@ -155,7 +156,7 @@ impl Records {
         let new = self.path.with_extension("new");
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(true);
-        let file = options.mode(0o600).open(&new)?;
+        let file = Arc::new(options.mode(0o600).open(&new)?);
         let mut kept = Self {
             path: self.path.clone(),
             file,
