@@ -16,6 +16,7 @@ mod import;
 mod index;
 mod log;
 mod progress;
+mod rejections;
 mod replay;
 mod search;
 mod send;
@@ -117,6 +118,7 @@ enum Command {
     Replay(replay::ReplayArgs),
     Compact(compact::CompactArgs),
     Erase(erase::EraseArgs),
+    Rejections(rejections::RejectionsArgs),
     Backup(backup::BackupArgs),
     Restore(backup::RestoreArgs),
     Torture(torture::TortureArgs),
@@ -174,6 +176,7 @@ pub(crate) fn run(cli: Cli) -> ExitCode {
             Command::Replay(args) => replay::run(&args, &common).await,
             Command::Compact(args) => compact::run(&args, &common).await,
             Command::Erase(args) => erase::run(&args, &common).await,
+            Command::Rejections(args) => rejections::run(&args, &common).await,
             Command::Backup(args) => backup::backup(&args, &common),
             Command::Torture(args) => torture::run(args, &common).await,
             Command::Restore(args) => backup::restore(&args, &common),

@@ -351,3 +351,44 @@ fn a_client_that_is_always_refused_does_not_fill_the_disk() {
     let left = list(&eye, &app.token, "/rejections?limit=1000").len();
     assert!((100..300).contains(&left), "{left} left");
 }
+
+#[test]
+fn the_command_lists_shows_and_retries() {
+    let eye = Eye::start();
+    let app = eye.application("shop");
+    let mut early = events::plain(SESSION);
+    early["timestamp"] = json!(time::from_now(6));
+    let refused = send(&eye, &app, early.to_string(), "application/json");
+    let id = refused.problem(400, "future_timestamp")["rejection"].clone();
+    let id = id.as_str().unwrap();
+    send(&eye, &app, "{\"category\":1}", "application/json").problem(400, "invalid_event");
+    let data = eye.data().to_str().unwrap().to_owned();
+    let said = |arguments: &[&str]| {
+        let all = [&["rejections"], arguments, &["--data", &data]].concat();
+        let output = eye.command(all);
+        let said = String::from_utf8(output.stdout).unwrap();
+        assert!(
+            output.status.success(),
+            "{arguments:?}: {said} {:?}",
+            output.stderr
+        );
+        said
+    };
+    let listed = said(&[]);
+    assert_eq!(listed.lines().count(), 3, "{listed}");
+    assert!(listed.contains(id) && listed.contains("cannot be dated in the future"));
+    assert!(!said(&["--reason", "invalid_event"]).contains(id));
+    assert!(said(&["--summary"]).contains("future_timestamp"));
+    let shown = said(&[id]);
+    assert!(
+        shown.contains("future_timestamp of shop") && shown.contains(SESSION),
+        "{shown}"
+    );
+    std::thread::sleep(Duration::from_millis(1_500));
+    assert!(said(&[id, "--retry"]).contains(&format!("stored as event {id}")));
+    assert!(said(&["--state", "retried", "--json"]).contains(id));
+    assert!(
+        said(&["--reason", "invalid_event", "--retry"])
+            .contains("0 stored, 0 stored before, 1 refused again")
+    );
+}

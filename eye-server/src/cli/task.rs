@@ -14,10 +14,15 @@ pub(crate) async fn run(client: &Client, wanted: &Value, label: &str) -> Result<
     let started = client
         .call(Method::POST, "/admin/tasks", Some(wanted))
         .await?;
-    let mut task: Value = started.json()?;
+    watch(client, started.json()?, label).await
+}
+
+/// Tells how far a task is that was started, and returns its result.
+pub(crate) async fn watch(client: &Client, mut task: Value, label: &str) -> Result<Value, Failure> {
     let path = format!("/admin/tasks/{}", task["id"].as_str().unwrap_or_default());
     let mut progress = match task["unit"].as_str() {
         Some("records") => Progress::counting(label, "records"),
+        Some("rejections") => Progress::counting(label, "rejections"),
         _ => Progress::new(label, 0),
     };
     let mut interrupted = std::pin::pin!(tokio::signal::ctrl_c());
