@@ -313,11 +313,18 @@ fn an_erased_session_is_in_no_rejection_and_in_no_byte_of_their_files() {
             })
     };
     assert!(files_name_it());
+    // What is not erased takes no rejection along.
+    let unknown = "/sessions/00000000-0000-4000-8000-000000000000";
+    let naming_it = "{\"session_id\":\"00000000-0000-4000-8000-000000000000\"}";
+    send(&eye, &app, naming_it, "application/json").problem(400, "invalid_event");
+    let answer = eye.request("DELETE", unknown).token(&app.token).send();
+    answer.problem(404, "not_found");
+    assert_eq!(list(&eye, &app.token, "/rejections").len(), 3);
     let path = format!("/sessions/{SESSION}");
     let erase = |token: &str| eye.request("DELETE", &path).token(token).send();
     // An application erases its own rejections, not another's.
     erase(&app.token).expect(202);
-    assert_eq!(list(&eye, &app.token, "/rejections").len(), 1);
+    assert_eq!(list(&eye, &app.token, "/rejections").len(), 2);
     assert_eq!(list(&eye, &other.token, "/rejections").len(), 1);
     let missing = format!("/rejections/{}", gone["rejection"].as_str().unwrap());
     eye.get(&missing)

@@ -182,23 +182,18 @@ async fn erase(
                 (format!("q {scope:?} {q}"), Vec::new(), offsets)
             }
         };
-        let own = match scope {
-            Scope::Own(own) => Some(own),
-            Scope::Everything => None,
-        };
-        state.rejections().purge(&sessions, own).map_err(|error| {
-            tracing::error!(%error, "rejections that name an erased session could not be removed");
-            Problem::new(Code::Damaged, format!("The rejections could not be searched: {error}."))
-                .detail("Nothing was erased. The folder rejections/ may be removed while nothing runs, if nothing in it is needed.")
-        })?;
         let filter = state.log().erasure_filter(&filter);
         if offsets.is_empty() {
             // The same request again is the same erasure, for whoever may see that.
             let same = visible(state, &identity)
                 .filter(|erasure| erasure.filter == filter)
                 .last();
-            return same.ok_or_else(|| view.missing("Anything to be erased"));
+            let same = same.ok_or_else(|| view.missing("Anything to be erased"))?;
+            forget_rejections(state, scope, &sessions)?;
+            return Ok(same);
         }
+        // Before it is in the log: what the log keeps of an erasure does not say which session it was.
+        forget_rejections(state, scope, &sessions)?;
         let erasure = state
             .log()
             .erase(EraseRequest {
@@ -217,6 +212,20 @@ async fn erase(
         accepted.headers_mut().insert(header::LOCATION, location);
     }
     Ok(accepted)
+}
+
+/// Removes the rejections that name an erased session, as far as they may be seen.
+fn forget_rejections(state: &AppState, scope: Scope, sessions: &[Uuid]) -> Result<(), Problem> {
+    let own = match scope {
+        Scope::Own(own) => Some(own),
+        Scope::Everything => None,
+    };
+    let purged = state.rejections().purge(sessions, own);
+    purged.map(|_| ()).map_err(|error| {
+        tracing::error!(%error, "rejections that name an erased session could not be removed");
+        Problem::new(Code::Damaged, format!("The rejections could not be searched: {error}."))
+            .detail("Nothing was erased. The folder rejections/ may be removed while nothing runs, if nothing in it is needed.")
+    })
 }
 
 /// Returns the offsets of the events that match a query, below the end at the request.
