@@ -4,7 +4,7 @@
 //! bound. A rejection is on the disk within a second and shares no sync with the log; what falls out of the bound, or cannot
 //! be kept, is counted.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -21,7 +21,7 @@ use crate::error::FieldErrors;
 
 mod file;
 
-use file::{Place, Records};
+use file::{Place, Records, Spot};
 
 /// Bodies up to this are kept whole …
 const WHOLE_MAX_BYTES: usize = 1 << 20;
@@ -174,6 +174,8 @@ struct Inner {
     /// By number, ascending; the last one is appended to.
     files: BTreeMap<u64, Kept>,
     entries: VecDeque<Entry>,
+    /// The number of each, by its id.
+    numbers: HashMap<Uuid, u64>,
     codes: BTreeSet<Arc<str>>,
     dropped: BTreeMap<u32, u64>,
     /// Files with something that is not synced.
@@ -212,6 +214,7 @@ impl Rejections {
             max_age: i64::try_from(max_age.as_micros()).unwrap_or(i64::MAX),
             files: BTreeMap::new(),
             entries: VecDeque::new(),
+            numbers: HashMap::new(),
             codes: BTreeSet::new(),
             dropped: BTreeMap::new(),
             unsynced: Vec::new(),
@@ -254,22 +257,20 @@ impl Rejections {
         before: u64,
         limit: usize,
     ) -> io::Result<(Vec<Rejection>, bool)> {
-        let inner = self.lock();
-        let end = inner.entries.partition_point(|entry| entry.number < before);
-        let mut found = Vec::new();
-        for entry in inner.entries.range(..end).rev() {
-            if !filter.takes(entry) {
-                continue;
-            }
-            if found.len() == limit {
-                return Ok((found, true));
-            }
-            found.push(Rejection {
-                body: Vec::new(),
-                ..inner.read(entry)?
-            });
-        }
-        Ok((found, false))
+        let mut found = {
+            let inner = self.lock();
+            let end = inner.entries.partition_point(|entry| entry.number < before);
+            let meant = inner.entries.range(..end).rev();
+            let meant = meant.filter(|entry| filter.takes(entry)).take(limit + 1);
+            meant
+                .map(|entry| inner.locate(entry))
+                .collect::<io::Result<Vec<Located>>>()?
+        };
+        // Without the lock: whoever is refused meanwhile does not wait for a page.
+        let more = found.len() > limit;
+        found.truncate(limit);
+        let read = found.iter().map(|located| located.read(false));
+        Ok((read.collect::<io::Result<Vec<Rejection>>>()?, more))
     }
 
     /// Counts those that are open and meant, by application and reason.
@@ -312,16 +313,19 @@ impl Rejections {
 
     /// Returns a rejection with its body. Blocks.
     pub(crate) fn get(&self, id: Uuid) -> io::Result<Option<Rejection>> {
-        let inner = self.lock();
-        let entry = inner.entries.iter().find(|entry| entry.id == id);
-        entry.map(|entry| inner.read(entry)).transpose()
+        let located = {
+            let inner = self.lock();
+            let place = inner.place_of(id);
+            place.map(|place| inner.locate(&inner.entries[place]))
+        };
+        located.map(|located| located?.read(true)).transpose()
     }
 
     /// Takes a rejection to send it again; [`Self::end_retry`] gives it back.
     pub(crate) fn begin_retry(&self, id: Uuid) -> Result<(), CannotRetry> {
         let mut inner = self.lock();
-        let entry = inner.entries.iter_mut().find(|entry| entry.id == id);
-        let entry = entry.ok_or(CannotRetry::Unknown)?;
+        let place = inner.place_of(id).ok_or(CannotRetry::Unknown)?;
+        let entry = &mut inner.entries[place];
         if entry.state == State::Retried {
             return Err(CannotRetry::Retried);
         }
@@ -339,7 +343,7 @@ impl Rejections {
         outcome: Option<Result<Uuid, (&'static str, &FieldErrors)>>,
     ) {
         let mut inner = self.lock();
-        let Some(place) = inner.entries.iter().position(|entry| entry.id == id) else {
+        let Some(place) = inner.place_of(id) else {
             return;
         };
         inner.entries[place].retrying = false;
@@ -478,14 +482,15 @@ impl Inner {
                     place,
                     changed: None,
                 };
+                self.numbers.insert(entry.id, entry.number);
                 self.entries.push_back(entry);
             }
             Head::Changed {
                 id, state, code, ..
             } => {
                 let code = self.code(code);
-                let entry = self.entries.iter_mut().rev().find(|entry| entry.id == *id);
-                if let Some(entry) = entry {
+                if let Some(found) = self.place_of(*id) {
+                    let entry = &mut self.entries[found];
                     (entry.state, entry.code, entry.changed) = (*state, code, Some(place));
                 }
             }
@@ -611,8 +616,11 @@ impl Inner {
                 .front()
                 .is_some_and(|entry| entry.place.file <= number)
             {
-                let gone = self.entries.pop_front();
-                if let Some(gone) = gone.filter(|entry| entry.state == State::Open) {
+                let Some(gone) = self.entries.pop_front() else {
+                    break;
+                };
+                self.numbers.remove(&gone.id);
+                if gone.state == State::Open {
                     self.drop_one(gone.application);
                 }
             }
@@ -621,41 +629,24 @@ impl Inner {
         self.write_counts()
     }
 
-    fn read(&self, entry: &Entry) -> io::Result<Rejection> {
-        let at = |place: Place| {
+    /// Returns which of the entries a rejection is.
+    fn place_of(&self, id: Uuid) -> Option<usize> {
+        let number = *self.numbers.get(&id)?;
+        self.entries
+            .binary_search_by_key(&number, |entry| entry.number)
+            .ok()
+    }
+
+    fn locate(&self, entry: &Entry) -> io::Result<Located> {
+        let at = |place: Place| -> io::Result<Spot> {
             let kept = self.files.get(&place.file).ok_or(io::ErrorKind::NotFound)?;
-            kept.records.at(place.position)
+            Ok(kept.records.spot(place.position))
         };
-        let wrong = || io::Error::new(io::ErrorKind::InvalidData, "a rejection is damaged");
-        let (Head::Refused(mut refused), body) = at(entry.place)? else {
-            return Err(wrong());
-        };
-        let mut event = None;
-        if let Some(place) = entry.changed {
-            let (
-                Head::Changed {
-                    code,
-                    errors,
-                    event_id,
-                    ..
-                },
-                _,
-            ) = at(place)?
-            else {
-                return Err(wrong());
-            };
-            event = event_id;
-            if entry.state == State::Open {
-                (refused.code, refused.errors) = (code, errors);
-            }
-        }
-        Ok(Rejection {
+        Ok(Located {
             number: entry.number,
-            truncated: refused.cut || body.len() as u64 != refused.bytes,
-            refused,
             state: entry.state,
-            event_id: event,
-            body,
+            refused: at(entry.place)?,
+            changed: entry.changed.map(at).transpose()?,
         })
     }
 
@@ -667,38 +658,87 @@ impl Inner {
         let numbers: Vec<u64> = self.files.keys().copied().collect();
         let mut gone = BTreeSet::new();
         let before = self.entries.len();
-        for number in &numbers {
-            let Some(kept) = self.files.get_mut(number) else {
-                continue;
-            };
-            let mut stays = |head: &Head, body: &[u8]| match head {
-                Head::Refused(refused) => {
-                    let theirs = application.is_none_or(|own| own.0 == refused.application);
-                    let errors = format!("{:?}", refused.errors);
-                    let goes = theirs && (names_one(body) || names_one(errors.as_bytes()));
-                    if goes {
-                        gone.insert(refused.id);
-                    }
-                    !goes
+        let mut stays = |head: &Head, body: &[u8]| match head {
+            Head::Refused(refused) => {
+                let theirs = application.is_none_or(|own| own.0 == refused.application);
+                let errors = format!("{:?}", refused.errors);
+                let goes = theirs && (names_one(body) || names_one(errors.as_bytes()));
+                if goes {
+                    gone.insert(refused.id);
                 }
-                Head::Changed { id, .. } => !gone.contains(id),
-                Head::Dropped { .. } => true,
-            };
+                !goes
+            }
+            Head::Changed { id, .. } => !gone.contains(id),
+            Head::Dropped { .. } => true,
+        };
+        let mut purged = Ok(());
+        for kept in self.files.values_mut() {
             // Most files have none; those are only read.
-            if !kept.records.all(&mut stays)? {
-                kept.records.rewrite(&mut stays)?;
+            purged = kept.records.all(&mut stays).and_then(|all| match all {
+                true => Ok(()),
+                false => kept.records.rewrite(&mut stays),
+            });
+            if purged.is_err() {
+                break;
             }
         }
-        if gone.is_empty() {
-            return Ok(0);
+        // Everything behind what went has moved, also where it did not go to the end.
+        if !gone.is_empty() {
+            self.files.clear();
+            self.entries.clear();
+            self.numbers.clear();
+            for number in numbers {
+                self.load(number)?;
+            }
         }
-        // Everything behind what went has moved.
-        self.files.clear();
-        self.entries.clear();
-        for number in numbers {
-            self.load(number)?;
+        purged.map(|()| (before - self.entries.len()) as u64)
+    }
+}
+
+/// Where a rejection is, to be read without holding anybody up.
+struct Located {
+    number: u64,
+    state: State,
+    refused: Spot,
+    changed: Option<Spot>,
+}
+
+impl Located {
+    /// Reads it, its body only where that is wanted.
+    fn read(&self, with_body: bool) -> io::Result<Rejection> {
+        let wrong = || io::Error::new(io::ErrorKind::InvalidData, "a rejection is damaged");
+        let (head, body, body_bytes) = self.refused.read(with_body)?;
+        let Head::Refused(mut refused) = head else {
+            return Err(wrong());
+        };
+        let mut event = None;
+        if let Some(changed) = &self.changed {
+            let (
+                Head::Changed {
+                    code,
+                    errors,
+                    event_id,
+                    ..
+                },
+                _,
+                _,
+            ) = changed.read(false)?
+            else {
+                return Err(wrong());
+            };
+            event = event_id;
+            if self.state == State::Open {
+                (refused.code, refused.errors) = (code, errors);
+            }
         }
-        Ok((before - self.entries.len()) as u64)
+        Ok(Rejection {
+            number: self.number,
+            truncated: refused.cut || body_bytes != refused.bytes,
+            refused,
+            state: self.state,
+            event_id: event,
+            body,
+        })
     }
 }
 

@@ -106,24 +106,20 @@ impl Records {
         Ok((position, record.len() as u64))
     }
 
-    /// Reads the record at a position.
-    pub(super) fn at(&self, position: u64) -> io::Result<(Head, Vec<u8>)> {
-        self.read(position, self.length)?
-            .map(|(head, body, _)| (head, body))
-            .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "a rejection is damaged"))
+    /// Returns what reads the record at a position.
+    pub(super) fn spot(&self, position: u64) -> Spot {
+        Spot {
+            file: Arc::clone(&self.file),
+            position,
+        }
     }
 
     /// Returns the head, the body and the length of the record, or nothing where no record holds.
     fn read(&self, position: u64, end: u64) -> io::Result<Option<(Head, Vec<u8>, u64)>> {
-        let mut prefix = [0; PREFIX_BYTES];
         if position + PREFIX_BYTES as u64 > end {
             return Ok(None);
         }
-        self.file.read_exact_at(&mut prefix, position)?;
-        let number = |at: usize| {
-            u32::from_le_bytes([prefix[at], prefix[at + 1], prefix[at + 2], prefix[at + 3]])
-        };
-        let (head, body, sum) = (number(0) as usize, number(4) as usize, number(8));
+        let (head, body, sum) = prefix_at(&self.file, position)?;
         let rest = end - position - PREFIX_BYTES as u64;
         if head > PART_MAX_BYTES || body > PART_MAX_BYTES || (head + body) as u64 > rest {
             return Ok(None);
@@ -179,8 +175,51 @@ impl Records {
     }
 }
 
+/// Where one record is, and what reads it.
+pub(super) struct Spot {
+    file: Arc<File>,
+    position: u64,
+}
+
+impl Spot {
+    /// Returns the head, the body where it is wanted, and how long that is. A record read without its body is not held
+    /// against its checksum, which it was when it was written or its file was opened.
+    pub(super) fn read(&self, with_body: bool) -> io::Result<(Head, Vec<u8>, u64)> {
+        let (head, body, sum) = prefix_at(&self.file, self.position)?;
+        let wrong = || io::Error::new(io::ErrorKind::InvalidData, "a rejection is damaged");
+        if head > PART_MAX_BYTES || body > PART_MAX_BYTES {
+            return Err(wrong());
+        }
+        let mut bytes = vec![0; if with_body { head + body } else { head }];
+        self.file
+            .read_exact_at(&mut bytes, self.position + PREFIX_BYTES as u64)?;
+        if with_body && crc32fast::hash(&bytes) != sum {
+            return Err(wrong());
+        }
+        let kept = bytes.split_off(head);
+        Ok((serde_json::from_slice(&bytes)?, kept, body as u64))
+    }
+}
+
+/// Returns the lengths of a record's head and body and its checksum.
+fn prefix_at(file: &File, position: u64) -> io::Result<(usize, usize, u32)> {
+    let mut prefix = [0; PREFIX_BYTES];
+    file.read_exact_at(&mut prefix, position)?;
+    let number = |at: usize| {
+        u32::from_le_bytes([prefix[at], prefix[at + 1], prefix[at + 2], prefix[at + 3]])
+    };
+    Ok((number(0) as usize, number(4) as usize, number(8)))
+}
+
 fn encode(head: &Head, body: &[u8]) -> io::Result<Vec<u8>> {
     let head = serde_json::to_vec(head)?;
+    if head.len() > PART_MAX_BYTES || body.len() > PART_MAX_BYTES {
+        // It would be taken for damage when it is read.
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "too long to be kept",
+        ));
+    }
     let mut record = vec![0; PREFIX_BYTES];
     record.extend_from_slice(&head);
     record.extend_from_slice(body);

@@ -81,6 +81,25 @@ fn what_was_refused_is_there_byte_for_byte_after_a_restart() {
 }
 
 #[test]
+fn what_is_too_long_to_be_kept_takes_nothing_behind_it_along() {
+    let folder = tempfile::tempdir().unwrap();
+    let rejections = open(folder.path(), 64 << 20);
+    let long = FieldErrors::from([("x".repeat(17 << 20), vec![String::new()])]);
+    assert_eq!(
+        rejections.keep(refusal(1, "invalid_event", b"{}", &long)),
+        None
+    );
+    let id = rejections
+        .keep(refusal(1, "invalid_event", b"{}", &errors()))
+        .unwrap();
+    rejections.sync();
+    drop(rejections);
+    let rejections = open(folder.path(), 64 << 20);
+    assert!(rejections.get(id).unwrap().is_some());
+    assert_eq!(rejections.counts(ApplicationId(1)), (1, 1));
+}
+
+#[test]
 fn of_a_large_body_a_part_is_kept_with_its_length_and_hash() {
     let folder = tempfile::tempdir().unwrap();
     let rejections = open(folder.path(), 64 << 20);
