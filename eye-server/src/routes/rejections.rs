@@ -3,7 +3,7 @@
 use axum::body::{Body, Bytes};
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, RawQuery, State};
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::StatusCode;
 use axum::response::Response;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -18,8 +18,9 @@ use crate::listing::narrow;
 use crate::parameters::Parameters;
 use crate::registrar::Page;
 use crate::rejections::{CannotRetry, Filter, Rejection, State as Fate};
-use crate::routes::events::{Parcel, answer, open_again};
+use crate::routes::events::{answer, open_again};
 use crate::routes::json as respond;
+use crate::routes::tasks::accepted;
 use crate::state::AppState;
 use crate::tasks::Pulse;
 use crate::view;
@@ -143,14 +144,7 @@ pub(crate) async fn retry_all(
         };
         tokio::runtime::Handle::current().block_on(send_all_again(&inner, &ids, pulse))
     });
-    let task = task.ok_or_else(|| {
-        Problem::new(Code::RateLimited, "Too many tasks wait for their turn.").retry_after(60)
-    })?;
-    let mut accepted = respond(StatusCode::ACCEPTED, task.shape().to_string());
-    if let Ok(location) = HeaderValue::try_from(format!("/admin/tasks/{}", task.id)) {
-        accepted.headers_mut().insert(header::LOCATION, location);
-    }
-    Ok(accepted)
+    accepted(task)
 }
 
 async fn send_all_again(state: &AppState, ids: &[Uuid], pulse: &Pulse) -> Result<Value, Problem> {
@@ -220,13 +214,12 @@ async fn send_again(
     let own_id = format!("\"{id}\"");
     let judged = open_again(&body, application, state.settings(), &own_id);
     let (batch, client_id) = match judged {
-        Ok(Parcel::One { batch, id }) => (batch, id),
-        Ok(Parcel::Many { .. }) => {
-            return Err(
-                retrying.refused(Problem::new(Code::InvalidEvent, "This is not one event."))
-            );
+        Ok(judged) => judged,
+        Err(problem) => {
+            // The writer, which counts what comes to nothing, never sees it.
+            state.log().count_refused(Some(application), 0, 1);
+            return Err(retrying.refused(problem));
         }
-        Err(problem) => return Err(retrying.refused(problem)),
     };
     let mut charge = state.memory().account();
     charge.grow(batch.bytes())?;

@@ -66,6 +66,11 @@ pub(crate) async fn start(
             ));
         }
     };
+    accepted(task)
+}
+
+/// Answers 202 and the task, or that too many wait.
+pub(crate) fn accepted(task: Option<Arc<Task>>) -> Result<Response, Problem> {
     let task = task.ok_or_else(|| {
         Problem::new(Code::RateLimited, "Too many tasks wait for their turn.").retry_after(60)
     })?;

@@ -63,7 +63,10 @@ pub(crate) fn open(
     // A record is about as long as the JSON it was made of, and what surrounds it.
     let room = body.len() + body.len() / 4;
     match pieces(body, media_type, settings.request_max_events)? {
-        Pieces::One(text) => one(text, application, &rules, None),
+        Pieces::One(text) => {
+            let (batch, id) = one(text, application, &rules, None)?;
+            Ok(Parcel::One { batch, id })
+        }
         Pieces::Items(texts) => {
             let judged = texts.iter().map(|text| judge(text, &rules));
             Ok(many(application, room, Vec::new(), judged))
@@ -141,13 +144,13 @@ pub(crate) fn parse_only(
     }
 }
 
-/// Judges one event that is sent again, which gets `id` (JSON) where it brings none.
+/// Judges one event that is sent again, which gets `id` (JSON) where it brings none. Returns it encoded, with the id that it has.
 pub(crate) fn open_again(
     body: &[u8],
     application: ApplicationId,
     settings: &Settings,
     id: &str,
-) -> Result<Parcel, Problem> {
+) -> Result<(Batch, Option<Uuid>), Problem> {
     match pieces(body, MediaType::Json, settings.request_max_events)? {
         Pieces::One(text) => one(text, application, &rules(settings), Some(id)),
         Pieces::Items(_) | Pieces::Lines(_) => Err(Problem::new(
@@ -163,7 +166,7 @@ fn one(
     application: ApplicationId,
     rules: &EventRules,
     id: Option<&str>,
-) -> Result<Parcel, Problem> {
+) -> Result<(Batch, Option<Uuid>), Problem> {
     let event = match draft(text) {
         Ok(mut draft) => {
             draft.id = draft.id.or(id);
@@ -182,10 +185,7 @@ fn one(
     };
     let mut batch = Batch::new(application);
     batch.push(&event);
-    Ok(Parcel::One {
-        batch,
-        id: event.client_made_id(application),
-    })
+    Ok((batch, event.client_made_id(application)))
 }
 
 /// An event that was sent alone and is too large is answered as a request that is too large.

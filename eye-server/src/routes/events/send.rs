@@ -10,8 +10,8 @@ use eye_log::{ApplicationId, LogHealth, Receipt};
 use serde_json::json;
 use uuid::Uuid;
 
-use super::answer;
-use super::parcel::{Parcel, Parsed, Refused, open, parse_only};
+use super::answer::{self, Summary};
+use super::parcel::{Parcel, Parsed, open, parse_only};
 use crate::auth::identify;
 use crate::error::{Code, FieldErrors, Problem};
 use crate::ingest::{Charge, Unread, admit, read_body, request_too_large, store};
@@ -20,6 +20,8 @@ use crate::rejections::Refusal;
 use crate::state::AppState;
 use crate::wire::{Encoding, MediaType, Pieces, pieces};
 
+/// So many refused items are kept at once where the request is served; they are a write to the page cache each.
+const KEPT_INLINE_MAX: usize = 16;
 /// How much is read and kept of a body that is refused whatever it says.
 const KEPT_UNREAD_BYTES: usize = 64 << 10;
 /// How long that may take.
@@ -56,19 +58,37 @@ impl Sender {
         }
     }
 
-    /// Keeps the refused items of a request, and notes as what.
-    fn keep_items(&self, state: &AppState, texts: &Texts<'_>, refused: &mut [Refused]) {
-        for item in refused {
-            item.rejection = texts.of(item.index).and_then(|text| {
-                self.keep(
-                    state,
-                    Some(item.index),
-                    item.code,
-                    &item.errors,
-                    (text, false),
-                )
-            });
+    /// Keeps the refused items of a body, and notes as what; many of them off the threads that serve connections.
+    async fn keep_items(
+        self,
+        state: &AppState,
+        body: Bytes,
+        media_type: MediaType,
+        mut summary: Summary,
+    ) -> Result<Summary, Problem> {
+        let count = summary.refused_mut().len();
+        if count == 0 {
+            return Ok(summary);
         }
+        let state = state.clone();
+        let keeping = move || {
+            let events_max = state.settings().request_max_events;
+            let texts = Texts::of_body(&body, media_type, events_max);
+            for item in summary.refused_mut() {
+                let (index, errors) = (Some(item.index), &item.errors);
+                let text = texts.as_ref().and_then(|texts| texts.of(item.index));
+                item.rejection = text
+                    .and_then(|text| self.keep(&state, index, item.code, errors, (text, false)));
+            }
+            summary
+        };
+        if count <= KEPT_INLINE_MAX {
+            return Ok(keeping());
+        }
+        tokio::task::spawn_blocking(keeping).await.map_err(|error| {
+            tracing::error!(%error, "keeping rejections stopped");
+            Problem::new(Code::Recovering, "The service is stopping.").retry_after(1)
+        })
     }
 
     fn keep(
@@ -255,7 +275,9 @@ pub(crate) async fn send(
     let minimal = wants_minimal(&sender.headers);
     match parcel {
         Parcel::One { batch, id } => {
-            let receipt = store(&state, batch, charge).await?;
+            let receipt = store(&state, batch, charge)
+                .await
+                .map_err(|problem| sender.refuse(&state, problem, &body, false))?;
             // The writer has counted it.
             answer::one(&receipt, id, minimal)
                 .map_err(|problem| sender.keep_whole(&state, problem, &body, false))
@@ -267,30 +289,24 @@ pub(crate) async fn send(
             refused,
         } => {
             let sent = items.len() + refused.len();
-            let mut summary = answer::Summary::new(sent, lines, refused);
-            let texts = || Texts::of_body(&body, media_type, state.settings().request_max_events);
-            let keep = |summary: &mut answer::Summary| {
-                if summary.has_refused()
-                    && let Some(texts) = texts()
-                {
-                    sender.keep_items(&state, &texts, summary.refused_mut());
-                }
-            };
+            let summary = Summary::new(sent, lines, refused);
             if batch.is_empty() || (all_or_nothing && summary.has_refused()) {
                 state.metrics().rejected(sent as u64);
                 state.log().count_refused(Some(application), 0, sent as u64);
-                keep(&mut summary);
-                return summary.answer(minimal, all_or_nothing);
+                let kept = sender.keep_items(&state, body, media_type, summary).await?;
+                return kept.answer(minimal, all_or_nothing);
             }
             if all_or_nothing {
                 batch.all_or_nothing();
             }
             batch.note_refused(sent - items.len());
-            let receipt = store(&state, batch, charge).await?;
+            let receipt = store(&state, batch, charge)
+                .await
+                .map_err(|problem| sender.refuse(&state, problem, &body, false))?;
             state.metrics().rejected((sent - items.len()) as u64);
-            let mut summary = summary.with(&receipt, &items);
-            keep(&mut summary);
-            summary.answer(minimal, all_or_nothing)
+            let summary = summary.with(&receipt, &items);
+            let kept = sender.keep_items(&state, body, media_type, summary).await?;
+            kept.answer(minimal, all_or_nothing)
         }
     }
 }
@@ -343,7 +359,7 @@ pub(crate) async fn send_to_nowhere(
         Parsed::One => answer::one(&receipt, None, minimal),
         Parsed::Many { lines } => {
             let items: Vec<usize> = (0..lines.len()).collect();
-            answer::Summary::new(items.len(), lines, Vec::new())
+            Summary::new(items.len(), lines, Vec::new())
                 .with(&receipt, &items)
                 .answer(minimal, false)
         }
