@@ -257,7 +257,8 @@ impl Reader {
     pub fn ledger(&self, hours: Range<u32>) -> Result<Ledger, ReadError> {
         let shared: &Shared = &self.shared;
         let mut book = shared.book.lock().unwrap_or_else(PoisonError::into_inner);
-        // What is hidden is counted as erased once: by its file, or here. The files first: compaction takes from here to there.
+        // What is hidden is counted as erased once: by its file, or here. It is asked first: compaction changes the files before
+        // it says that an erasure is done, so that nothing is missed between the two.
         let hidden = shared.erased();
         let pieces = shared.files.pieces();
         let end = self.durable_end();

@@ -8,7 +8,7 @@ use axum::response::Response;
 use eye_index::search::facets::{FacetOptions, FieldColumns};
 use eye_index::{Needs, Order, SearchRequest};
 use eye_log::{
-    Application, Change, Changed, Limits, Offset, TokenKind, TokenTerms, format_timestamp,
+    Application, Change, Changed, Ledger, Limits, Offset, TokenKind, TokenTerms, format_timestamp,
 };
 use serde_json::{Value, json};
 
@@ -87,10 +87,10 @@ pub(crate) async fn list(
     let (applications, last) = page.cut(rows);
     let inner = state.clone();
     let figures = move || {
-        let as_of = seen(&inner);
+        let (as_of, day) = (seen(&inner), last_day(&inner));
         applications
             .iter()
-            .map(|application| shape(&inner, application, as_of))
+            .map(|application| shape(&inner, application, as_of, day.as_ref()))
             .collect()
     };
     let rows: Vec<Value> = view::run(&state, figures).await?;
@@ -108,7 +108,7 @@ pub(crate) async fn one(
     Parameters::from_query(query.as_deref(), &[])?;
     let application = named(&state, name)?;
     let inner = state.clone();
-    let body = view::run(&state, move || shape(&inner, &application, seen(&inner))).await?;
+    let body = view::run(&state, move || shape_now(&inner, &application)).await?;
     Ok(answer(StatusCode::OK, body.to_string()))
 }
 
@@ -157,7 +157,7 @@ pub(crate) async fn update(
         application = changed;
     }
     let inner = state.clone();
-    let body = view::run(&state, move || shape(&inner, &application, seen(&inner))).await?;
+    let body = view::run(&state, move || shape_now(&inner, &application)).await?;
     Ok(answer(StatusCode::OK, body.to_string()))
 }
 
@@ -231,8 +231,28 @@ fn seen(state: &AppState) -> Offset {
     through.min(end)
 }
 
+/// Counts what arrived in the last 24 hours, the one that is begun included; nothing where a file of the log is damaged. Blocks.
+fn last_day(state: &AppState) -> Option<Ledger> {
+    let hour = u32::try_from(eye_log::now().div_euclid(60 * MINUTE)).unwrap_or(0);
+    let hours = hour.saturating_sub(23)..u32::MAX;
+    let counted = state.reader().ledger(hours);
+    counted
+        .inspect_err(|error| tracing::warn!(%error, "what was refused lately cannot be counted"))
+        .ok()
+}
+
+/// Returns the shape of an application as it is now. Blocks.
+fn shape_now(state: &AppState, application: &Application) -> Result<Value, Problem> {
+    shape(state, application, seen(state), last_day(state).as_ref())
+}
+
 /// Returns the shape of an application, with what the index knows of its events. Blocks.
-fn shape(state: &AppState, application: &Application, as_of: Offset) -> Result<Value, Problem> {
+fn shape(
+    state: &AppState,
+    application: &Application,
+    as_of: Offset,
+    day: Option<&Ledger>,
+) -> Result<Value, Problem> {
     let now = eye_log::now();
     let all = listing::every_event(state, Some(application.id), as_of)?;
     let index = state.index();
@@ -264,18 +284,15 @@ fn shape(state: &AppState, application: &Application, as_of: Offset) -> Result<V
             ..all
         })?;
     }
-    let hour = u32::try_from(now.div_euclid(60 * MINUTE)).unwrap_or(0);
-    let day = state.reader().ledger(hour.saturating_sub(23)..u32::MAX)?;
-    let rejected = day
-        .applications
-        .get(&application.id)
-        .map_or(0, |balance| balance.rejected);
+    let rejected = day.map(|day| {
+        let balance = day.applications.get(&application.id);
+        balance.map_or(0, |balance| balance.rejected)
+    });
     Ok(json!({
         "name": application.name, "active": application.active, "created_at": format_timestamp(application.created_at),
         "retention_days": application.limits.retention_days, "max_bytes": application.limits.max_bytes,
         "rate": application.limits.rate,
         "events": events, "sessions": sessions, "sessions_exact": sessions_exact, "first": first, "last": last, "per_minute": per_minute,
-        // Of whole hours, the one that is begun included.
         "rejected_24h": rejected,
     }))
 }

@@ -2,19 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::extract::{RawQuery, State};
 use axum::http::StatusCode;
 use axum::response::Response;
-use eye_index::{Needs, Order, SearchRequest};
+use eye_index::Needs;
 use eye_log::record::Record;
 use eye_log::{ApplicationId, Balance, Ledger, Offset};
 use serde_json::{Value, json};
 
 use crate::auth::Identity;
 use crate::error::Problem;
-use crate::listing::{narrow, query};
+use crate::listing::{every_event, narrow};
 use crate::parameters::Parameters;
 use crate::routes::json as respond;
 use crate::state::AppState;
@@ -126,28 +126,10 @@ fn found(
         hour => lookup.first_arrived_at(i64::from(hour) * HOUR_MICROS),
     };
     let (first, behind) = (first_of(hours.start)?, first_of(hours.end)?);
-    let registry = state.log().registry();
-    let deadline = Some(Instant::now() + state.settings().query_deadline);
     for (id, _) in apps {
         let count_below = |as_of: Offset| {
-            state
-                .index()
-                .count(&SearchRequest {
-                    query: query(None)?,
-                    registry: registry.clone(),
-                    application: Some(*id),
-                    from: None,
-                    to: None,
-                    category: None,
-                    name: None,
-                    session: None,
-                    as_of,
-                    order: Order::NewestFirst,
-                    after: None,
-                    limit: 0,
-                    deadline,
-                })
-                .map_err(Problem::from)
+            let all = every_event(state, Some(*id), as_of)?;
+            state.index().count(&all).map_err(Problem::from)
         };
         let below = count_below(behind.min(through))?;
         let before = count_below(first.min(through))?;
