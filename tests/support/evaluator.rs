@@ -392,7 +392,7 @@ fn field_holds(field: &Field, test: &Test, event: &Seen) -> bool {
         }
         Field::Offset => ordered(test, |literal| {
             let offset: u64 = literal.text.parse().expect("an offset");
-            (event.offset.cmp(&offset), event.offset.cmp(&offset))
+            event.offset.cmp(&offset)
         }),
         Field::Time(name) => {
             let instant = match *name {
@@ -402,11 +402,9 @@ fn field_holds(field: &Field, test: &Test, event: &Seen) -> bool {
             // As they go out, times sort as text; a date is all of its day.
             ordered(test, |literal| {
                 if literal.text.len() == "2021-01-01".len() {
-                    let day = instant[..10].cmp(&literal.text);
-                    (day, day)
+                    instant[..10].cmp(&literal.text)
                 } else {
-                    let other = time::utc(time::microseconds(&literal.text));
-                    (instant.cmp(&other), instant.cmp(&other))
+                    instant.cmp(&time::utc(time::microseconds(&literal.text)))
                 }
             })
         }
@@ -419,19 +417,15 @@ fn field_holds(field: &Field, test: &Test, event: &Seen) -> bool {
     }
 }
 
-/// Compares what has an order of its own; `compare` says how the event's value lies to the beginning and to the end of what a
-/// literal stands for.
-fn ordered(
-    test: &Test,
-    compare: impl Fn(&Literal) -> (std::cmp::Ordering, std::cmp::Ordering),
-) -> bool {
-    let is = |literal: &Literal| compare(literal).0.is_eq();
+/// Compares what has an order of its own; `compare` says how the event's value lies to a literal.
+fn ordered(test: &Test, compare: impl Fn(&Literal) -> std::cmp::Ordering) -> bool {
+    let is = |literal: &Literal| compare(literal).is_eq();
     let above = |end: &Literal, inside: bool| {
-        let order = compare(end).1;
+        let order = compare(end);
         order.is_gt() || (inside && order.is_eq())
     };
     let below = |end: &Literal, inside: bool| {
-        let order = compare(end).0;
+        let order = compare(end);
         order.is_lt() || (inside && order.is_eq())
     };
     match test {
