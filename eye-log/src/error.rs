@@ -114,6 +114,15 @@ pub enum ChangeError {
     /// No token has this id.
     #[error("no token has this id")]
     UnknownToken,
+    /// There is no such rule.
+    #[error("no rule is set for these events")]
+    UnknownRule,
+    /// There are as many rules as there may be.
+    #[error("there are {limit} rules, the most there may be")]
+    TooManyRules {
+        /// How many.
+        limit: usize,
+    },
     /// It could not be stored.
     #[error(transparent)]
     Append(#[from] AppendError),

@@ -94,6 +94,7 @@ pub struct Event<'a> {
     pub(crate) timestamp: i64,
     pub(crate) data: &'a str,
     pub(crate) client_id: Option<ClientId<'a>>,
+    pub(crate) meta: String,
 }
 
 /// The id a client brought.
@@ -107,6 +108,26 @@ impl Event<'_> {
     /// Returns the session it belongs to.
     pub fn session_id(&self) -> Uuid {
         self.session_id
+    }
+
+    /// Returns its category.
+    pub fn category(&self) -> &str {
+        &self.category
+    }
+
+    /// Returns its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Returns its data, a JSON object as it was sent.
+    pub fn data(&self) -> &str {
+        self.data
+    }
+
+    /// Says with JSON text how it came to be stored; that is kept beside its data and is no part of its content.
+    pub fn set_meta(&mut self, meta: String) {
+        self.meta = meta;
     }
 
     /// Returns the instant it happened, unix microseconds.
@@ -196,6 +217,7 @@ impl<'a> EventDraft<'a> {
                     timestamp,
                     data,
                     client_id,
+                    meta: String::new(),
                 })
             }
             _ => Err(wrong.into_invalid()),

@@ -66,8 +66,8 @@ pub use reader::{Lookup, Reader, Scan, StoredEvent};
 pub use record::Reason;
 pub use recovery::{Cut, OpenReport};
 pub use registry::{
-    Actor, Application, ApplicationId, Change, Changed, Limits, NewToken, Registry, Token,
-    TokenKind, TokenTerms,
+    Actor, Application, ApplicationId, Change, Changed, Limits, NewToken, Registry, Rule, RuleMode,
+    RuleTarget, Rules, Token, TokenKind, TokenTerms,
 };
 pub use scrub::ScrubReport;
 pub use time::{format_timestamp, now, parse_timestamp};

@@ -1,10 +1,11 @@
-//! Applications and tokens: what the registry changes in the log add up to.
+//! Applications, tokens and rules: what the registry changes in the log add up to.
 //!
 //! What must stay true: only the writer changes it, in log order, and it is a fold of the log's registry records, so
 //! that replaying the log gives the same registry. It lives here and not in the catalog because sending must work
 //! while the index is away.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -67,6 +68,47 @@ pub struct TokenTerms {
     pub origins: Vec<String>,
 }
 
+/// Which events a rule is for: those of a type, of one application or of all. Ordered by category, name and application.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RuleTarget {
+    /// The events' category.
+    pub category: String,
+    /// The events' name.
+    pub name: String,
+    /// The application that sends them; `None` for those of every application that has no rule of its own for the type.
+    pub application: Option<ApplicationId>,
+}
+
+/// What becomes of an event that breaks its rule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RuleMode {
+    /// It is refused.
+    Enforce,
+    /// It is stored, with what it breaks in its `meta`.
+    Warn,
+}
+
+/// A rule that the data of some events keeps. The log keeps it and does not read its schema.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rule {
+    /// Which events it is for.
+    pub target: RuleTarget,
+    /// What becomes of an event that breaks it.
+    pub mode: RuleMode,
+    /// A JSON Schema as JSON text.
+    pub schema: String,
+    /// Counts from 1 how often the rule was set since there was none.
+    pub version: u32,
+    /// When it was set, unix microseconds.
+    pub since: i64,
+}
+
+/// All rules; shared, so that whoever works with them sees at once whether they are still the same.
+pub type Rules = Arc<BTreeMap<RuleTarget, Arc<Rule>>>;
+
+/// So many rules there may be; each of them is held in memory.
+pub const RULES_MAX: usize = 1000;
+
 /// What a token may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TokenKind {
@@ -114,6 +156,20 @@ pub enum Change {
         /// Which token.
         id: Uuid,
     },
+    /// Sets the rule for some events, in place of the one there is.
+    SetRule {
+        /// Which events it is for.
+        target: RuleTarget,
+        /// What becomes of an event that breaks it.
+        mode: RuleMode,
+        /// A JSON Schema as JSON text.
+        schema: String,
+    },
+    /// Removes a rule.
+    RemoveRule {
+        /// Which events it was for.
+        target: RuleTarget,
+    },
 }
 
 /// A token to be issued.
@@ -149,6 +205,10 @@ pub enum Changed {
     Token(Token),
     /// The token is gone.
     Revoked,
+    /// The rule as it is now.
+    Rule(Arc<Rule>),
+    /// The rule is gone.
+    RuleRemoved,
 }
 
 /// One registry record's content, as kept in the log.
@@ -182,6 +242,20 @@ pub enum RegistryChange {
         /// Which.
         token: Uuid,
     },
+    /// A rule was set.
+    RuleSet {
+        /// Which events it is for.
+        target: RuleTarget,
+        /// What becomes of an event that breaks it.
+        mode: RuleMode,
+        /// A JSON Schema as JSON text.
+        schema: String,
+    },
+    /// A rule was removed.
+    RuleRemoved {
+        /// Which events it was for.
+        target: RuleTarget,
+    },
 }
 
 /// The content of a token record.
@@ -202,13 +276,14 @@ pub struct NewTokenRecord {
 /// More applications than this are not made up for a gap in their numbers.
 const MAX_GAP: u32 = 1 << 16;
 
-/// The applications and tokens as of some offset.
+/// The applications, tokens and rules as of some offset.
 #[derive(Debug, Clone, Default)]
 pub struct Registry {
     applications: Vec<Application>,
     by_name: HashMap<String, ApplicationId>,
     tokens: BTreeMap<Uuid, Token>,
     by_hash: HashMap<[u8; 32], Uuid>,
+    rules: Rules,
 }
 
 impl Registry {
@@ -240,6 +315,11 @@ impl Registry {
     /// Returns all tokens that were not revoked.
     pub fn tokens(&self) -> impl Iterator<Item = &Token> {
         self.tokens.values()
+    }
+
+    /// Returns all rules.
+    pub fn rules(&self) -> &Rules {
+        &self.rules
     }
 
     /// Returns the number the next application gets.
@@ -317,6 +397,24 @@ impl Registry {
                     self.by_hash.remove(&token.hash);
                 }
             }
+            RegistryChange::RuleSet {
+                target,
+                mode,
+                schema,
+            } => {
+                let before = self.rules.get(target).map_or(0, |rule| rule.version);
+                let rule = Rule {
+                    target: target.clone(),
+                    mode: *mode,
+                    schema: schema.clone(),
+                    version: before.saturating_add(1),
+                    since: at,
+                };
+                Arc::make_mut(&mut self.rules).insert(target.clone(), Arc::new(rule));
+            }
+            RegistryChange::RuleRemoved { target } => {
+                Arc::make_mut(&mut self.rules).remove(target);
+            }
         }
     }
 }
@@ -369,5 +467,36 @@ mod tests {
         assert_eq!(registry.token_by_hash(&[9; 32]).unwrap().id, token);
         registry.apply(&RegistryChange::Revoked { token }, 4);
         assert!(registry.token_by_hash(&[9; 32]).is_none());
+    }
+
+    #[test]
+    fn a_rule_counts_how_often_it_was_set_and_who_holds_the_rules_keeps_them() {
+        let mut registry = Registry::default();
+        let target = RuleTarget {
+            category: "c".into(),
+            name: "n".into(),
+            application: None,
+        };
+        let set = |mode| RegistryChange::RuleSet {
+            target: target.clone(),
+            mode,
+            schema: "{}".into(),
+        };
+        registry.apply(&set(RuleMode::Warn), 1);
+        let held = registry.rules().clone();
+        registry.apply(&set(RuleMode::Enforce), 2);
+        let now = &registry.rules()[&target];
+        assert_eq!(
+            (now.version, now.since, now.mode),
+            (2, 2, RuleMode::Enforce)
+        );
+        assert_eq!(held[&target].version, 1);
+        let removed = RegistryChange::RuleRemoved {
+            target: target.clone(),
+        };
+        registry.apply(&removed, 3);
+        assert!(registry.rules().is_empty());
+        registry.apply(&set(RuleMode::Warn), 4);
+        assert_eq!(registry.rules()[&target].version, 1);
     }
 }

@@ -19,7 +19,9 @@ use crate::log::Shared;
 use crate::offset::Offset;
 use crate::queue::{Queue, Request, Taken};
 use crate::record::{Note, RegistryRecord};
-use crate::registry::{Actor, Change, Changed, NewToken, NewTokenRecord, Registry, RegistryChange};
+use crate::registry::{
+    Actor, Change, Changed, NewToken, NewTokenRecord, RULES_MAX, Registry, RegistryChange,
+};
 use crate::segment::Closed;
 use crate::syncer::{Answer, Job};
 
@@ -394,6 +396,41 @@ impl Writer {
                 Ok((
                     vec![RegistryChange::Revoked { token: *id }],
                     Box::new(|_| Changed::Revoked),
+                ))
+            }
+            Change::SetRule {
+                target,
+                mode,
+                schema,
+            } => {
+                let application = target.application;
+                if application.is_some_and(|id| self.registry.application(id).is_none()) {
+                    return Err(ChangeError::UnknownApplication);
+                }
+                let rules = self.registry.rules();
+                if rules.len() >= RULES_MAX && !rules.contains_key(target) {
+                    return Err(ChangeError::TooManyRules { limit: RULES_MAX });
+                }
+                let change = RegistryChange::RuleSet {
+                    target: target.clone(),
+                    mode: *mode,
+                    schema: schema.clone(),
+                };
+                let target = target.clone();
+                let changed = move |registry: &Registry| {
+                    let rule = registry.rules().get(&target);
+                    Changed::Rule(rule.cloned().expect("the rule was just set"))
+                };
+                Ok((vec![change], Box::new(changed)))
+            }
+            Change::RemoveRule { target } => {
+                if !self.registry.rules().contains_key(target) {
+                    return Err(ChangeError::UnknownRule);
+                }
+                let target = target.clone();
+                Ok((
+                    vec![RegistryChange::RuleRemoved { target }],
+                    Box::new(|_| Changed::RuleRemoved),
                 ))
             }
         }

@@ -612,6 +612,9 @@ fn registry_line(offset: u64, record: &RegistryRecord) -> Value {
             "hash": hex(&issued.hash),
         }}),
         RegistryChange::SetLimits { .. } => panic!("version 1 knew no limits"),
+        RegistryChange::RuleSet { .. } | RegistryChange::RuleRemoved { .. } => {
+            panic!("version 1 knew no rules")
+        }
         RegistryChange::Revoked { token } => json!({"revoked": {"token": token}}),
     };
     json!({

@@ -18,6 +18,7 @@ mod log;
 mod progress;
 mod rejections;
 mod replay;
+mod schema;
 mod search;
 mod send;
 mod serve;
@@ -119,6 +120,8 @@ enum Command {
     Compact(compact::CompactArgs),
     Erase(erase::EraseArgs),
     Rejections(rejections::RejectionsArgs),
+    #[command(subcommand)]
+    Schema(schema::SchemaCommand),
     Backup(backup::BackupArgs),
     Restore(backup::RestoreArgs),
     Torture(torture::TortureArgs),
@@ -177,6 +180,7 @@ pub(crate) fn run(cli: Cli) -> ExitCode {
             Command::Compact(args) => compact::run(&args, &common).await,
             Command::Erase(args) => erase::run(&args, &common).await,
             Command::Rejections(args) => rejections::run(&args, &common).await,
+            Command::Schema(command) => schema::run(&command, &common).await,
             Command::Backup(args) => backup::backup(&args, &common),
             Command::Torture(args) => torture::run(args, &common).await,
             Command::Restore(args) => backup::restore(&args, &common),

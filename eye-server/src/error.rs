@@ -432,6 +432,13 @@ impl From<ChangeError> for Problem {
                 .field("token", "A token with this secret exists."),
             ChangeError::UnknownApplication => Self::not_found("An application of this name"),
             ChangeError::UnknownToken => Self::not_found("A token of this id"),
+            ChangeError::UnknownRule => Self::not_found("A rule for these events"),
+            ChangeError::TooManyRules { limit } => Self::new(
+                Code::Conflict,
+                format!("There are {limit} rules, the most there may be."),
+            )
+            .detail("Remove one first: GET /schemas lists them.")
+            .limit(limit),
             ChangeError::Append(error) => error.into(),
         }
     }

@@ -20,6 +20,7 @@ mod reindexing;
 mod rejections;
 mod router;
 mod routes;
+mod schemas;
 mod serve;
 mod shutdown;
 mod starting;

@@ -10,7 +10,7 @@ use crate::access::note;
 use crate::envelope::{envelope, other_method, unknown_path};
 use crate::routes::{
     admin, applications, assets, audit, erasures, events, export, facets, funnel, health,
-    histogram, ledger, me, metrics, rejections, search, sessions, tail, tasks, tokens,
+    histogram, ledger, me, metrics, rejections, schemas, search, sessions, tail, tasks, tokens,
 };
 use crate::state::AppState;
 
@@ -43,6 +43,12 @@ fn routes() -> Vec<(&'static str, MethodRouter<AppState>)> {
         ("/rejections/retry", post(rejections::retry_all)),
         ("/rejections/{id}", get(rejections::one)),
         ("/rejections/{id}/retry", post(rejections::retry)),
+        ("/schemas", get(schemas::list)),
+        (
+            "/schemas/{category}/{name}",
+            get(schemas::one).put(schemas::set).delete(schemas::remove),
+        ),
+        ("/schemas/{category}/{name}/check", post(schemas::check)),
         ("/me", get(me::me)),
         ("/limits", get(me::limits)),
         (

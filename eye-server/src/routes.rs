@@ -15,6 +15,7 @@ pub(crate) mod ledger;
 pub(crate) mod me;
 pub(crate) mod metrics;
 pub(crate) mod rejections;
+pub(crate) mod schemas;
 pub(crate) mod search;
 pub(crate) mod sessions;
 pub(crate) mod tail;

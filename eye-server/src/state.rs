@@ -14,6 +14,7 @@ use crate::ingest::Memory;
 use crate::metrics::Metrics;
 use crate::rejections::Rejections;
 use crate::router;
+use crate::schemas::{RuleBook, Schemas};
 use crate::tasks::Tasks;
 use crate::usage::Usage;
 
@@ -43,6 +44,7 @@ struct Shared {
     metrics: Arc<Metrics>,
     usage: Usage,
     rejections: Rejections,
+    schemas: Schemas,
     started_at: i64,
     end_at_start: Offset,
     stopping: AtomicBool,
@@ -63,6 +65,7 @@ impl AppState {
             metrics: Arc::new(Metrics::new(router::paths())),
             usage: Usage::open(&settings.data),
             rejections,
+            schemas: Schemas::default(),
             started_at: eye_log::now(),
             end_at_start: log.reader().durable_end(),
             stopping: AtomicBool::new(false),
@@ -164,6 +167,11 @@ impl AppState {
 
     pub(crate) fn rejections(&self) -> &Rejections {
         &self.shared.rejections
+    }
+
+    /// Returns the rules that events are judged by now.
+    pub(crate) fn rule_book(&self) -> Arc<RuleBook> {
+        self.shared.schemas.of(&self.shared.log.registry())
     }
 
     pub(crate) fn tasks(&self) -> &Tasks {

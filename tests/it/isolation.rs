@@ -173,6 +173,19 @@ fn rows() -> Vec<Row> {
         ),
         row("GET /applications/{name}/tokens", Admins(200)),
         with("POST /applications/{name}/tokens", json!({}), Admins(201)),
+        row("GET /schemas", Admins(200)),
+        with(
+            "PUT /schemas/{category}/{name}",
+            json!({"mode": "warn", "schema": {}}),
+            Admins(201),
+        ),
+        row("GET /schemas/{category}/{name}", Admins(200)),
+        with(
+            "POST /schemas/{category}/{name}/check",
+            json!({"schema": {}}),
+            Admins(200),
+        ),
+        row("DELETE /schemas/{category}/{name}", Admins(204)),
         row("GET /tokens", Admins(200)),
         with("POST /tokens", json!({"kind": "analyst"}), Admins(201)),
         row("GET /admin/status", Admins(200)),
@@ -262,7 +275,10 @@ impl Store {
             Some("tokens") => &self.spare_token,
             _ => task,
         };
-        let path = path.replace("{id}", id).replace("{name}", "own");
+        let path = path
+            .replace("{id}", id)
+            .replace("{name}", "own")
+            .replace("{category}", "page");
         let mut request = self.eye.request(method, &format!("{path}{}", row.query));
         if let Some(token) = &self.tokens[caller as usize].1 {
             request = request.token(token);

@@ -53,6 +53,8 @@ mod rejecting;
 mod repairing;
 /// `eye replay` drives a log through another service, to standard output, and into the index, and repeats harmlessly.
 mod replaying;
+/// Rules for data: enforced or warned of, tried before they are set, and what they refused sent again.
+mod rules;
 /// A search finds what a plain scan finds, in every script, newest first.
 mod searching;
 /// Every way to send, every answer to it, and retries that change nothing.

@@ -70,7 +70,7 @@ impl Batch {
             client: client.map(|(_, key)| key),
             category: &event.category,
             name: &event.name,
-            meta: "",
+            meta: &event.meta,
             data: event.data,
         };
         payload::push_event(&mut self.bytes, &record);

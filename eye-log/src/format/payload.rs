@@ -13,7 +13,8 @@ use crate::record::{
     Reason, Record, RegistryRecord, TallyRecord,
 };
 use crate::registry::{
-    ApplicationId, Limits, NewTokenRecord, RegistryChange, TokenKind, TokenTerms,
+    ApplicationId, Limits, NewTokenRecord, RegistryChange, RuleMode, RuleTarget, TokenKind,
+    TokenTerms,
 };
 
 const KIND_GONE: u8 = 0;
@@ -27,6 +28,8 @@ const VERSION: u8 = 1;
 const LIMITS_VERSION: u8 = 2;
 /// The terms of a token came with a third.
 const TERMS_VERSION: u8 = 3;
+/// Rules came with a fourth.
+const RULES_VERSION: u8 = 4;
 
 /// Where the writer stamps the id of an event record; 16 bytes.
 const STAMP_ID_AT: usize = 2;
@@ -147,6 +150,24 @@ enum ChangeV3<'a> {
         #[serde(borrow)]
         origins: Vec<&'a str>,
     },
+}
+
+#[derive(Serialize, Deserialize)]
+struct RegistryV4<'a> {
+    at: i64,
+    by: [u8; 16],
+    request: [u8; 16],
+    category: &'a str,
+    name: &'a str,
+    application: Option<u32>,
+    #[serde(borrow)]
+    change: ChangeV4<'a>,
+}
+
+#[derive(Serialize, Deserialize)]
+enum ChangeV4<'a> {
+    RuleSet { enforce: bool, schema: &'a str },
+    RuleRemoved,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -398,6 +419,24 @@ pub fn push_registry(out: &mut Vec<u8>, record: &RegistryRecord) {
             };
             return push_versioned(out, KIND_REGISTRY, LIMITS_VERSION, &value);
         }
+        RegistryChange::RuleSet { target, .. } | RegistryChange::RuleRemoved { target } => {
+            let value = RegistryV4 {
+                at: record.at,
+                by,
+                request,
+                category: &target.category,
+                name: &target.name,
+                application: target.application.map(|application| application.0),
+                change: match &record.change {
+                    RegistryChange::RuleSet { mode, schema, .. } => ChangeV4::RuleSet {
+                        enforce: *mode == RuleMode::Enforce,
+                        schema,
+                    },
+                    _ => ChangeV4::RuleRemoved,
+                },
+            };
+            return push_versioned(out, KIND_REGISTRY, RULES_VERSION, &value);
+        }
         RegistryChange::Registered { application, name } => ChangeV1::Registered {
             application: application.0,
             name,
@@ -572,6 +611,34 @@ pub fn decode(bytes: &[u8]) -> Result<Record<'_>, String> {
                 }),
             }))
         }
+        (KIND_REGISTRY, RULES_VERSION) => {
+            let record: RegistryV4<'_> = options()
+                .deserialize(body)
+                .map_err(|e| format!("a registry record: {e}"))?;
+            let target = RuleTarget {
+                category: record.category.to_owned(),
+                name: record.name.to_owned(),
+                application: record.application.map(ApplicationId),
+            };
+            let change = match record.change {
+                ChangeV4::RuleSet { enforce, schema } => RegistryChange::RuleSet {
+                    target,
+                    mode: if enforce {
+                        RuleMode::Enforce
+                    } else {
+                        RuleMode::Warn
+                    },
+                    schema: schema.to_owned(),
+                },
+                ChangeV4::RuleRemoved => RegistryChange::RuleRemoved { target },
+            };
+            Ok(Record::Registry(RegistryRecord {
+                at: record.at,
+                by: Uuid::from_bytes(record.by),
+                request: Uuid::from_bytes(record.request),
+                change,
+            }))
+        }
         (KIND_GONE, code) if body.is_empty() => Reason::of_code(code)
             .map(Record::Gone)
             .ok_or_else(|| format!("a record that is gone for unknown reason {code}")),
@@ -704,6 +771,11 @@ mod tests {
             hash: [5; 32],
             terms,
         };
+        let target = |application| RuleTarget {
+            category: "c".into(),
+            name: "n/é".into(),
+            application,
+        };
         let terms = TokenTerms {
             expires_at: Some(-7),
             origins: vec!["https://é.example".into(), String::new()],
@@ -721,6 +793,19 @@ mod tests {
             RegistryChange::Issued(issued(terms)),
             RegistryChange::Revoked {
                 token: Uuid::from_u128(9),
+            },
+            RegistryChange::RuleSet {
+                target: target(None),
+                mode: RuleMode::Enforce,
+                schema: "{\"é\":1}".into(),
+            },
+            RegistryChange::RuleSet {
+                target: target(Some(ApplicationId(7))),
+                mode: RuleMode::Warn,
+                schema: "true".into(),
+            },
+            RegistryChange::RuleRemoved {
+                target: target(None),
             },
         ] {
             let record = RegistryRecord {

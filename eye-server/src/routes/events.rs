@@ -22,7 +22,7 @@ use crate::routes::json;
 use crate::state::AppState;
 use crate::view::{self, Wanted};
 
-pub(crate) use parcel::open_again;
+pub(crate) use parcel::{Judge, open_again};
 pub(crate) use send::{Nowhere, send, send_to_nowhere};
 
 /// Neighbours on each side where nobody said how many, and at most.

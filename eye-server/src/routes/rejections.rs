@@ -18,7 +18,7 @@ use crate::listing::narrow;
 use crate::parameters::Parameters;
 use crate::registrar::Page;
 use crate::rejections::{CannotRetry, Filter, Rejection, State as Fate};
-use crate::routes::events::{answer, open_again};
+use crate::routes::events::{Judge, answer, open_again};
 use crate::routes::json as respond;
 use crate::routes::tasks::accepted;
 use crate::state::AppState;
@@ -212,7 +212,9 @@ async fn send_again(
     let application = ApplicationId(rejection.refused.application);
     let body = corrected.unwrap_or_else(|| Bytes::from(rejection.body));
     let own_id = format!("\"{id}\"");
-    let judged = open_again(&body, application, state.settings(), &own_id);
+    let book = state.rule_book();
+    let judge = Judge::new(state.settings(), &book, application);
+    let judged = open_again(&body, &judge, &own_id);
     let (batch, client_id) = match judged {
         Ok(judged) => judged,
         Err(problem) => {

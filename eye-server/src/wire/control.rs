@@ -2,7 +2,7 @@
 
 use eye_log::record::{ErasureState, Reason, Record, RegistryRecord};
 use eye_log::registry::RegistryChange;
-use eye_log::{ApplicationId, Offset, Registry, TokenKind, format_timestamp};
+use eye_log::{ApplicationId, Offset, Registry, RuleMode, TokenKind, format_timestamp};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -95,6 +95,27 @@ fn registry_line(offset: Offset, record: &RegistryRecord, registry: &Registry) -
                        "expires_at": token.terms.expires_at.map(format_timestamp), "origins": token.terms.origins}),
             )
         }
+        RegistryChange::RuleSet {
+            target,
+            mode,
+            schema,
+        } => {
+            let mode = match mode {
+                RuleMode::Enforce => "enforce",
+                RuleMode::Warn => "warn",
+            };
+            let schema: Value = serde_json::from_str(schema).unwrap_or(Value::Null);
+            (
+                "schema",
+                json!({"change": "set", "category": target.category, "name": target.name,
+                       "application": target.application.map(name), "mode": mode, "schema": schema}),
+            )
+        }
+        RegistryChange::RuleRemoved { target } => (
+            "schema",
+            json!({"change": "removed", "category": target.category, "name": target.name,
+                   "application": target.application.map(name)}),
+        ),
         RegistryChange::Revoked { token } => {
             ("token", json!({"change": "revoked", "token": token}))
         }

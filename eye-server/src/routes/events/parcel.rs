@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use crate::config::Settings;
 use crate::error::{Code, FieldErrors, Problem, plain};
+use crate::schemas::RuleBook;
 use crate::wire::{MediaType, Pieces, draft, pieces};
 
 /// Holds the judged events of a request.
@@ -52,28 +53,43 @@ pub(crate) struct Refused {
     pub(crate) rejection: Option<Uuid>,
 }
 
-/// Judges a body. Fails where nothing of it can be stored for the body's own sake, or where a single event is refused.
-pub(crate) fn open(
-    body: &[u8],
-    media_type: MediaType,
+/// What the events of a request are judged by.
+pub(crate) struct Judge<'s> {
     application: ApplicationId,
-    settings: &Settings,
-) -> Result<Parcel, Problem> {
-    let rules = rules(settings);
+    rules: EventRules,
+    book: &'s RuleBook,
+    events_max: usize,
+}
+
+impl<'s> Judge<'s> {
+    /// Judges what is sent for `application` now.
+    pub(crate) fn new(settings: &Settings, book: &'s RuleBook, application: ApplicationId) -> Self {
+        Self {
+            application,
+            rules: rules(settings),
+            book,
+            events_max: settings.request_max_events,
+        }
+    }
+}
+
+/// Judges a body. Fails where nothing of it can be stored for the body's own sake, or where a single event is refused.
+pub(crate) fn open(body: &[u8], media_type: MediaType, by: &Judge<'_>) -> Result<Parcel, Problem> {
+    let application = by.application;
     // A record is about as long as the JSON it was made of, and what surrounds it.
     let room = body.len() + body.len() / 4;
-    match pieces(body, media_type, settings.request_max_events)? {
+    match pieces(body, media_type, by.events_max)? {
         Pieces::One(text) => {
-            let (batch, id) = one(text, application, &rules, None)?;
+            let (batch, id) = one(text, by, None)?;
             Ok(Parcel::One { batch, id })
         }
         Pieces::Items(texts) => {
-            let judged = texts.iter().map(|text| judge(text, &rules));
+            let judged = texts.iter().map(|text| judge(text, by));
             Ok(many(application, room, Vec::new(), judged))
         }
         Pieces::Lines(lines) => {
             let judged = lines.iter().map(|(_, line)| match line {
-                Ok(text) => judge(text, &rules),
+                Ok(text) => judge(text, by),
                 Err(error) => {
                     let column = error.valid_up_to() + 1;
                     Err(whole_event(
@@ -147,12 +163,11 @@ pub(crate) fn parse_only(
 /// Judges one event that is sent again, which gets `id` (JSON) where it brings none. Returns it encoded, with the id that it has.
 pub(crate) fn open_again(
     body: &[u8],
-    application: ApplicationId,
-    settings: &Settings,
+    by: &Judge<'_>,
     id: &str,
 ) -> Result<(Batch, Option<Uuid>), Problem> {
-    match pieces(body, MediaType::Json, settings.request_max_events)? {
-        Pieces::One(text) => one(text, application, &rules(settings), Some(id)),
+    match pieces(body, MediaType::Json, by.events_max)? {
+        Pieces::One(text) => one(text, by, Some(id)),
         Pieces::Items(_) | Pieces::Lines(_) => Err(Problem::new(
             Code::InvalidEvent,
             "This was refused as a whole request, and is not one event.",
@@ -161,18 +176,14 @@ pub(crate) fn open_again(
     }
 }
 
-fn one(
-    text: &str,
-    application: ApplicationId,
-    rules: &EventRules,
-    id: Option<&str>,
-) -> Result<(Batch, Option<Uuid>), Problem> {
-    let event = match draft(text) {
+fn one(text: &str, by: &Judge<'_>, id: Option<&str>) -> Result<(Batch, Option<Uuid>), Problem> {
+    let application = by.application;
+    let mut event = match draft(text) {
         Ok(mut draft) => {
             draft.id = draft.id.or(id);
             draft
-                .validate(rules)
-                .map_err(|invalid| alone(invalid, rules))?
+                .validate(&by.rules)
+                .map_err(|invalid| alone(invalid, &by.rules))?
         }
         Err(error) if error.classify() == Category::Data => {
             let (code, errors) = whole_event(
@@ -183,6 +194,9 @@ fn one(
         }
         Err(error) => return Err(Problem::malformed(&error, text)),
     };
+    by.book
+        .judge(&mut event, application)
+        .map_err(|broken| Problem::invalid(Code::RuleViolation, &broken))?;
     let mut batch = Batch::new(application);
     batch.push(&event);
     Ok((batch, event.client_made_id(application)))
@@ -233,7 +247,7 @@ fn many<'a>(
     }
 }
 
-fn judge<'a>(text: &'a str, rules: &EventRules) -> Result<Event<'a>, (Code, FieldErrors)> {
+fn judge<'a>(text: &'a str, by: &Judge<'_>) -> Result<Event<'a>, (Code, FieldErrors)> {
     let draft = draft(text).map_err(|error| match error.classify() {
         Category::Data => whole_event(
             Code::InvalidEvent,
@@ -248,9 +262,13 @@ fn judge<'a>(text: &'a str, rules: &EventRules) -> Result<Event<'a>, (Code, Fiel
             ),
         ),
     })?;
-    draft
-        .validate(rules)
-        .map_err(|invalid| (invalid.code.into(), invalid.errors))
+    let mut event = draft
+        .validate(&by.rules)
+        .map_err(|invalid| (invalid.code.into(), invalid.errors))?;
+    by.book
+        .judge(&mut event, by.application)
+        .map_err(|broken| (Code::RuleViolation, broken))?;
+    Ok(event)
 }
 
 /// What is wrong with an event as a whole stands under this name.
@@ -282,8 +300,7 @@ mod tests {
         let parcel = open(
             body,
             MediaType::Ndjson,
-            ApplicationId(0),
-            &Settings::new("x"),
+            &Judge::new(&Settings::new("x"), &RuleBook::default(), ApplicationId(0)),
         )
         .unwrap();
         let Parcel::Many { batch, refused, .. } = parcel else {
@@ -329,8 +346,7 @@ mod tests {
         let refused = open(
             large.as_bytes(),
             MediaType::Json,
-            ApplicationId(0),
-            &Settings::new("x"),
+            &Judge::new(&Settings::new("x"), &RuleBook::default(), ApplicationId(0)),
         )
         .err()
         .unwrap();
@@ -347,16 +363,14 @@ mod tests {
         let parcel = open(
             body.as_bytes(),
             MediaType::Json,
-            ApplicationId(0),
-            &Settings::new("x"),
+            &Judge::new(&Settings::new("x"), &RuleBook::default(), ApplicationId(0)),
         )
         .unwrap();
         assert!(matches!(parcel, Parcel::Many { .. }));
         let parcel = open(
             GOOD.as_bytes(),
             MediaType::Json,
-            ApplicationId(0),
-            &Settings::new("x"),
+            &Judge::new(&Settings::new("x"), &RuleBook::default(), ApplicationId(0)),
         )
         .unwrap();
         assert!(matches!(parcel, Parcel::One { .. }));

@@ -11,7 +11,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::answer::{self, Summary};
-use super::parcel::{Parcel, Parsed, open, parse_only};
+use super::parcel::{Judge, Parcel, Parsed, open, parse_only};
 use crate::auth::identify;
 use crate::error::{Code, FieldErrors, Problem};
 use crate::ingest::{Charge, Unread, admit, read_body, request_too_large, store};
@@ -374,7 +374,9 @@ fn judge(
     application: ApplicationId,
     mut charge: Charge,
 ) -> Result<(Parcel, Charge), Problem> {
-    let parcel = open(body, media_type, application, state.settings())?;
+    let book = state.rule_book();
+    let judge = Judge::new(state.settings(), &book, application);
+    let parcel = open(body, media_type, &judge)?;
     let (Parcel::One { batch, .. } | Parcel::Many { batch, .. }) = &parcel;
     charge.grow(batch.bytes())?;
     Ok((parcel, charge))
