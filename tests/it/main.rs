@@ -37,6 +37,8 @@ mod listening;
 mod moving;
 /// What browsers get: the page that tries the API, the client for other pages.
 mod pages;
+/// A query past its deadline, and an answer that would be cut, are errors that say so.
+mod query_bounds;
 /// Thousands of drawn questions find what a reading of every event's JSON finds.
 mod questions;
 /// Lists are filtered, ordered and paged without a gap, and show what was stored, byte for byte.
