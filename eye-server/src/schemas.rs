@@ -16,6 +16,10 @@ use crate::error::{FieldErrors, plain};
 pub(crate) const SCHEMA_MAX_BYTES: usize = 64 << 10;
 /// What its patterns may take when they are prepared, and while they are matched; bytes, each.
 const PATTERN_MAX_BYTES: usize = 1 << 20;
+/// So many schemas one value is held against at most; far more than anybody writes by hand.
+const SCHEMAS_OF_A_VALUE_MAX: u64 = 10_000;
+/// So deep they lead into each other at most: judging takes a piece of the stack for each, at every depth of the data.
+const HEIGHT_MAX: usize = 32;
 /// So much of what one event breaks is told.
 const TOLD_MAX: usize = 20;
 /// So much of each; it may hold a piece of the data.
@@ -41,11 +45,7 @@ impl Schema {
                 "$schema is {other}; schemas are read as {DIALECT}."
             ));
         }
-        if let Some(found) = loops(schema) {
-            return Err(format!(
-                "{found} leads back to itself without going into the data."
-            ));
-        }
+        check_references(schema)?;
         let patterns = PatternOptions::regex()
             .size_limit(PATTERN_MAX_BYTES)
             .dfa_size_limit(PATTERN_MAX_BYTES);
@@ -92,73 +92,120 @@ fn cut(message: &str) -> String {
     }
 }
 
-/// Returns a reference that comes back to where it stands through schemas for the same value alone: judging by it would
-/// never end. References by a name are followed only where they are JSON Pointers; `$dynamicRef` and the anchors it
-/// needs are therefore taken for such a loop where they could be one.
-fn loops(root: &Value) -> Option<String> {
-    fn same_value<'s>(schema: &'s Value, next: &mut Vec<&'s Value>) {
-        let Value::Object(members) = schema else {
-            return;
+/// Fails where judging by a schema could go on for ever or for very long, or where that cannot be seen: every reference
+/// is a JSON Pointer into the schema itself, none leads back to itself through schemas for the same value alone, and
+/// the schemas for one value are not too many.
+fn check_references(root: &Value) -> Result<(), String> {
+    let mut seen = HashMap::new();
+    every_schema(root, &mut |schema| {
+        cost(root, schema, 0, &mut seen).map(|_| ())
+    })
+}
+
+/// Visits every object of a schema; those that are data, as in `const`, as well.
+fn every_schema<'s>(
+    value: &'s Value,
+    visit: &mut dyn FnMut(&'s Value) -> Result<(), String>,
+) -> Result<(), String> {
+    match value {
+        Value::Object(members) => {
+            visit(value)?;
+            members
+                .values()
+                .try_for_each(|member| every_schema(member, visit))
+        }
+        Value::Array(items) => items.iter().try_for_each(|item| every_schema(item, visit)),
+        _ => Ok(()),
+    }
+}
+
+/// What holding one value against a schema takes.
+#[derive(Clone, Copy)]
+struct Cost {
+    /// How many schemas it is held against.
+    schemas: u64,
+    /// How deep they lead into each other.
+    height: usize,
+}
+
+/// Returns what a schema costs that is reached after `depth` others; `seen` has nothing for those that are looked at now.
+fn cost<'s>(
+    root: &'s Value,
+    schema: &'s Value,
+    depth: usize,
+    seen: &mut HashMap<*const Value, Option<Cost>>,
+) -> Result<Cost, String> {
+    let mut all = Cost {
+        schemas: 1,
+        height: 1,
+    };
+    let Value::Object(members) = schema else {
+        return Ok(all);
+    };
+    let too_deep =
+        || format!("Schemas for one value lead into each other more than {HEIGHT_MAX} deep.");
+    if depth >= HEIGHT_MAX {
+        return Err(too_deep());
+    }
+    match seen.insert(schema, None) {
+        Some(Some(known)) => {
+            seen.insert(schema, Some(known));
+            return match depth + known.height {
+                0..=HEIGHT_MAX => Ok(known),
+                _ => Err(too_deep()),
+            };
+        }
+        Some(None) => {
+            let at = members.get("$ref").unwrap_or(&Value::Null);
+            return Err(format!(
+                "A reference ({at}) leads back to itself without going into the data."
+            ));
+        }
+        None => {}
+    }
+    for (keyword, member) in members {
+        let inner: Vec<&Value> = match (keyword.as_str(), member) {
+            ("$ref", Value::String(reference)) => vec![target(root, reference)?],
+            ("$anchor" | "$dynamicRef" | "$dynamicAnchor" | "$recursiveRef", Value::String(_)) => {
+                return Err(format!(
+                    "{keyword} is not supported; refer by a JSON Pointer, such as #/$defs/name."
+                ));
+            }
+            ("$id", Value::String(_)) if !std::ptr::eq(schema, root) => {
+                return Err("$id may stand at the top alone.".to_owned());
+            }
+            ("allOf" | "anyOf" | "oneOf", Value::Array(all)) => all.iter().collect(),
+            ("not" | "if" | "then" | "else", one) => vec![one],
+            ("dependentSchemas" | "dependencies", Value::Object(all)) => all.values().collect(),
+            _ => continue,
         };
-        for (keyword, member) in members {
-            match (keyword.as_str(), member) {
-                ("allOf" | "anyOf" | "oneOf", Value::Array(all)) => next.extend(all),
-                ("not" | "if" | "then" | "else", one) => next.push(one),
-                ("dependentSchemas", Value::Object(all)) => next.extend(all.values()),
-                _ => {}
-            }
+        for schema in inner {
+            let inner = cost(root, schema, depth + 1, seen)?;
+            all.schemas = all.schemas.saturating_add(inner.schemas);
+            all.height = all.height.max(inner.height + 1);
         }
     }
-    fn target<'s>(root: &'s Value, reference: &str) -> Option<&'s Value> {
-        let pointer = reference.strip_prefix('#')?;
-        match pointer {
-            "" => Some(root),
-            _ => root.pointer(pointer),
-        }
+    if all.schemas > SCHEMAS_OF_A_VALUE_MAX {
+        return Err(format!(
+            "One value would be held against more than {SCHEMAS_OF_A_VALUE_MAX} schemas."
+        ));
     }
-    // Every schema with a reference is asked whether it reaches itself; the bound on a schema's length bounds both.
-    fn references<'s>(value: &'s Value, found: &mut Vec<&'s Value>) {
-        match value {
-            Value::Object(members) => {
-                if members.contains_key("$ref") || members.contains_key("$dynamicRef") {
-                    found.push(value);
-                }
-                members
-                    .values()
-                    .for_each(|member| references(member, found));
-            }
-            Value::Array(items) => items.iter().for_each(|item| references(item, found)),
-            _ => {}
-        }
-    }
-    let mut all = Vec::new();
-    references(root, &mut all);
-    for start in all {
-        let mut seen: Vec<*const Value> = Vec::new();
-        let mut next = vec![start];
-        while let Some(schema) = next.pop() {
-            if seen.contains(&std::ptr::from_ref(schema)) {
-                continue;
-            }
-            seen.push(std::ptr::from_ref(schema));
-            let before = next.len();
-            same_value(schema, &mut next);
-            for keyword in ["$ref", "$dynamicRef"] {
-                let Some(reference) = schema.get(keyword).and_then(Value::as_str) else {
-                    continue;
-                };
-                next.extend(target(root, reference));
-            }
-            if next[before..]
-                .iter()
-                .any(|reached| std::ptr::eq(*reached, start))
-            {
-                let named = start.get("$ref").or_else(|| start.get("$dynamicRef"));
-                return Some(format!("$ref {}", named.unwrap_or(&Value::Null)));
-            }
-        }
-    }
-    None
+    seen.insert(schema, Some(all));
+    Ok(all)
+}
+
+fn target<'s>(root: &'s Value, reference: &str) -> Result<&'s Value, String> {
+    let found = match reference.strip_prefix('#') {
+        Some("") => Some(root),
+        Some(pointer) => root.pointer(pointer),
+        None => None,
+    };
+    found.ok_or_else(|| {
+        format!(
+            "$ref {} is no JSON Pointer to something in this schema, such as #/$defs/name.",
+            json!(cut(reference))
+        )
+    })
 }
 
 /// A rule and its schema.
@@ -351,20 +398,52 @@ mod tests {
         for looping in [
             json!({"$ref": "#"}),
             json!({"allOf": [{"$ref": "#"}]}),
-            json!({"properties": {"a": {"$ref": "#/$defs/x"}}, "$defs": {"x": {"anyOf": [{"$ref": "#/$defs/y"}]}, "y": {"$ref": "#/$defs/x"}}}),
+            json!({"if": true, "else": {"dependentSchemas": {"a": {"not": {"$ref": "#"}}}}}),
+            json!({"properties": {"a": {"$ref": "#/$defs/x"}},
+                   "$defs": {"x": {"anyOf": [{"$ref": "#/$defs/y"}]}, "y": {"$ref": "#/$defs/x"}}}),
         ] {
             let told = refused(&looping);
             assert!(told.contains("leads back"), "{told}");
         }
-        let tree =
-            Schema::read(&json!({"properties": {"next": {"$ref": "#"}, "n": {"type": "integer"}}}))
-                .unwrap();
+        // What cannot be followed here could lead anywhere.
+        for named in [
+            json!({"$anchor": "a", "$ref": "#a"}),
+            json!({"$dynamicAnchor": "a", "allOf": [{"$dynamicRef": "#a"}]}),
+            json!({"$id": "urn:a", "allOf": [{"$ref": "urn:a"}]}),
+            json!({"$defs": {"a b": {"$ref": "#/$defs/a%20b"}}, "$ref": "#/$defs/a%20b"}),
+            json!({"$defs": {"a": {"$id": "urn:a"}}}),
+        ] {
+            refused(&named);
+        }
+        let tree = json!({"$id": "urn:tree", "properties": {"next": {"$ref": "#"}, "n": {"type": "integer"}, "$ref": {"type": "null"}}});
+        let tree = Schema::read(&tree).unwrap();
         assert!(tree.judge(r#"{"next":{"next":{"n":1}}}"#).is_empty());
         assert_eq!(
-            tree.judge(r#"{"next":{"next":{"n":"1"}}}"#)
+            tree.judge(r#"{"next":{"next":{"n":"1"},"$ref":1}}"#)
                 .keys()
                 .collect::<Vec<_>>(),
-            ["/data/next/next/n"]
+            ["/data/next/$ref", "/data/next/next/n"]
         );
+    }
+
+    #[test]
+    fn a_schema_that_takes_too_long_or_too_much_stack_is_refused() {
+        let mut steps = serde_json::Map::new();
+        for step in 0..14 {
+            let next = json!({"$ref": format!("#/$defs/{}", step + 1)});
+            steps.insert(step.to_string(), json!({"allOf": [next, next]}));
+        }
+        steps.insert("14".to_owned(), json!({"type": "object"}));
+        let told = refused(&json!({"$defs": steps, "$ref": "#/$defs/0"}));
+        assert!(told.contains("more than 10000"), "{told}");
+
+        let mut chain = serde_json::Map::new();
+        for step in 0..2000 {
+            let next = format!("#/$defs/{}", step + 1);
+            chain.insert(step.to_string(), json!({ "$ref": next }));
+        }
+        chain.insert("2000".to_owned(), json!(true));
+        let told = refused(&json!({ "$defs": chain }));
+        assert!(told.contains("more than 32 deep"), "{told}");
     }
 }
