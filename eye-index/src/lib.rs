@@ -3,6 +3,7 @@
 //! What must stay true: everything here can be deleted and grows back. Indexes hold offsets and what they need to
 //! match, sort and count, never copies of events; whoever wants the event reads it from the log.
 
+mod asker;
 pub mod catalog;
 mod checkpoint;
 mod closing;
@@ -17,6 +18,7 @@ mod rebuilding;
 mod sealing;
 pub mod search;
 
+pub use asker::Asker;
 pub use error::{IndexError, SearchError};
 pub use index::{Index, IndexConfig, IndexStatus};
 pub use page::{Hit, Order, Place, SearchAnswer, SearchRequest, SessionSummary};

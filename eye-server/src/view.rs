@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use eye_index::Needs;
+use eye_index::{Asker, Needs};
 use eye_log::{Offset, ReadError, StoredEvent};
 
 use crate::error::{Code, Problem};
@@ -195,6 +195,15 @@ pub(crate) async fn run<T: Send + 'static>(
     ended
 }
 
+/// Whoever waits for an answer; gone when dropped.
+struct Waiting(Asker);
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.leave();
+    }
+}
+
 async fn run_in_turn<T: Send + 'static>(
     state: &AppState,
     deadline: tokio::time::Instant,
@@ -210,11 +219,14 @@ async fn run_in_turn<T: Send + 'static>(
         );
     };
     let span = tracing::Span::current();
+    let asker = Asker::default();
+    // Dropped where the client goes before it is answered, or the deadline has passed.
+    let _waiting = Waiting(asker.clone());
     let working = tokio::task::spawn_blocking(move || {
         let _request = span.entered();
         // Held until the work is over, even where nobody waits for it any more.
         let _permit = permit;
-        work()
+        asker.work(work)
     });
     match tokio::time::timeout_at(deadline, working).await {
         Ok(Ok(done)) => done,

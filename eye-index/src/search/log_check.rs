@@ -6,6 +6,7 @@ use std::time::Instant;
 use eye_log::{Lookup, Offset, ReadError, Reader, Registry};
 
 use super::matches::Subject;
+use crate::asker::Asker;
 use crate::error::SearchError;
 
 /// What looking costs may not exceed, and what went wrong, shared by all parts of one question.
@@ -14,6 +15,7 @@ pub(crate) struct LogCheck {
     reader: Reader,
     pub(crate) registry: Arc<Registry>,
     deadline: Option<Instant>,
+    asker: Asker,
     failure: Arc<Mutex<Option<Failure>>>,
 }
 
@@ -29,6 +31,7 @@ impl LogCheck {
             reader,
             registry,
             deadline,
+            asker: Asker::current(),
             failure: Arc::default(),
         }
     }
@@ -52,8 +55,8 @@ impl LogCheck {
 
     /// Says whether the answer is no longer wanted.
     pub(crate) fn is_late(&self) -> bool {
-        self.deadline
-            .is_some_and(|deadline| Instant::now() > deadline)
+        let over = |deadline| Instant::now() > deadline;
+        self.asker.has_gone() || self.deadline.is_some_and(over)
     }
 
     /// Returns the log.

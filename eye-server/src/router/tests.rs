@@ -968,3 +968,35 @@ fn the_document_is_strict() {
         }
     }
 }
+
+/// A question whose client has gone takes nobody's turn any longer.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_question_ends_soon_after_its_asker_has_gone() {
+    let service = Service::new().await;
+    let state = service.app.state.clone();
+    let (begun, has_begun) = tokio::sync::oneshot::channel();
+    let (told, was_told) = tokio::sync::oneshot::channel();
+    let asking = tokio::spawn(async move {
+        let inner = state.clone();
+        crate::view::run(&state, move || {
+            let end = inner.reader().durable_end();
+            let question = crate::listing::every_event(&inner, None, end)?;
+            let ask = || inner.index().search(&question);
+            let answered = ask().is_ok();
+            begun.send(()).unwrap();
+            let patience = std::time::Instant::now() + std::time::Duration::from_secs(5);
+            while !eye_index::Asker::current().has_gone() && std::time::Instant::now() < patience {
+                std::thread::sleep(std::time::Duration::from_millis(1));
+            }
+            let ended = matches!(ask(), Err(eye_index::SearchError::Timeout));
+            told.send((answered, ended)).unwrap();
+            Ok(())
+        })
+        .await
+    });
+    has_begun.await.unwrap();
+    asking.abort();
+    assert_eq!(was_told.await.unwrap(), (true, true));
+    // The thread that worked on it works for others again.
+    assert!(!eye_index::Asker::current().has_gone());
+}
