@@ -30,7 +30,7 @@ impl Object {
 
     fn parse(body: &[u8], known: &[&str]) -> Result<Self, Problem> {
         let text = text_of(body)?;
-        if text.trim().is_empty() {
+        if text.trim_matches([' ', '\t', '\n', '\r']).is_empty() {
             return Ok(Self(Map::new()));
         }
         let value: Value =
@@ -154,7 +154,9 @@ mod tests {
             object.texts("d").is_err() && object.text("b").is_err() && object.boolean("a").is_err()
         );
         assert_eq!(object.text("e").unwrap(), None);
-        assert!(Object::parse(b"", &[]).is_ok());
+        assert!(Object::parse(b"", &[]).is_ok() && Object::parse(b" \r\n\t", &[]).is_ok());
+        // White space to Unicode, but not to JSON.
+        assert!(Object::parse(b"\x0b", &[]).is_err());
         assert_eq!(
             Object::parse(b"{", &[]).unwrap_err().code(),
             Code::MalformedJson
