@@ -88,6 +88,16 @@ pub enum RuleMode {
     Warn,
 }
 
+impl RuleMode {
+    /// Returns the mode's name, as people write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Enforce => "enforce",
+            Self::Warn => "warn",
+        }
+    }
+}
+
 /// A rule that the data of some events keeps. The log keeps it and does not read its schema.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rule {

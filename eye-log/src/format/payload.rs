@@ -759,6 +759,42 @@ mod tests {
         assert!(decode(&bytes).is_err(), "trailing bytes");
     }
 
+    /// What stands in the log may not change with the program that reads it.
+    #[test]
+    fn a_rule_has_the_bytes_that_the_format_says() {
+        let record = RegistryRecord {
+            at: 1,
+            by: Uuid::from_u128(2),
+            request: Uuid::from_u128(3),
+            change: RegistryChange::RuleSet {
+                target: RuleTarget {
+                    category: "c".into(),
+                    name: "nn".into(),
+                    application: Some(ApplicationId(4)),
+                },
+                mode: RuleMode::Enforce,
+                schema: "{}".into(),
+            },
+        };
+        let mut bytes = Vec::new();
+        push_registry(&mut bytes, &record);
+        let text = |text: &str| [&(text.len() as u64).to_le_bytes()[..], text.as_bytes()].concat();
+        let expected = [
+            &[2, 4][..],
+            &1i64.to_le_bytes(),
+            &2u128.to_be_bytes(),
+            &3u128.to_be_bytes(),
+            &text("c"),
+            &text("nn"),
+            &[1],
+            &4u32.to_le_bytes(),
+            &0u32.to_le_bytes(),
+            &[1],
+            &text("{}"),
+        ];
+        assert_eq!(bytes, expected.concat());
+    }
+
     #[test]
     fn registry_records_come_back_as_they_were() {
         let issued = |terms| NewTokenRecord {
