@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use crate::auth::Identity;
 use crate::envelope::RequestId;
 use crate::error::Problem;
+use crate::listing::every_event;
 use crate::parameters::Parameters;
 use crate::registrar::{Page, change};
 use crate::routes::applications::named;
@@ -155,19 +156,13 @@ pub(crate) async fn check(
         while left > 0 {
             let limit = left.min(CHUNK);
             let request = SearchRequest {
-                query: crate::listing::query(None)?,
-                registry: state.log().registry(),
                 deadline: Some(deadline),
-                application: target.application,
-                from: None,
-                to: None,
                 category: Some(target.category.clone()),
                 name: Some(target.name.clone()),
-                session: None,
-                as_of: view.as_of,
                 order: Order::NewestFirst,
                 after,
                 limit,
+                ..every_event(state, target.application, view.as_of)?
             };
             let hits = state.index().search(&request)?.hits;
             let offsets: Vec<u64> = hits.iter().map(|hit| hit.offset).collect();
@@ -252,14 +247,10 @@ fn schema_of(body: &Object) -> Result<(Schema, String), Problem> {
 }
 
 fn shape(registry: &Registry, rule: &Rule) -> Value {
-    let mode = match rule.mode {
-        RuleMode::Enforce => "enforce",
-        RuleMode::Warn => "warn",
-    };
     let schema: Value = serde_json::from_str(&rule.schema).unwrap_or(Value::Null);
     json!({
         "category": rule.target.category, "name": rule.target.name,
-        "application": name_of(registry, rule.target.application), "mode": mode, "schema": schema,
+        "application": name_of(registry, rule.target.application), "mode": rule.mode.name(), "schema": schema,
         "version": rule.version, "since": format_timestamp(rule.since),
     })
 }

@@ -2,7 +2,7 @@
 
 use eye_log::record::{ErasureState, Reason, Record, RegistryRecord};
 use eye_log::registry::RegistryChange;
-use eye_log::{ApplicationId, Offset, Registry, RuleMode, TokenKind, format_timestamp};
+use eye_log::{ApplicationId, Offset, Registry, TokenKind, format_timestamp};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -100,15 +100,11 @@ fn registry_line(offset: Offset, record: &RegistryRecord, registry: &Registry) -
             mode,
             schema,
         } => {
-            let mode = match mode {
-                RuleMode::Enforce => "enforce",
-                RuleMode::Warn => "warn",
-            };
             let schema: Value = serde_json::from_str(schema).unwrap_or(Value::Null);
             (
                 "schema",
                 json!({"change": "set", "category": target.category, "name": target.name,
-                       "application": target.application.map(name), "mode": mode, "schema": schema}),
+                       "application": target.application.map(name), "mode": mode.name(), "schema": schema}),
             )
         }
         RegistryChange::RuleRemoved { target } => (
