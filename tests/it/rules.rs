@@ -295,6 +295,21 @@ fn what_is_no_schema_is_refused_and_says_where() {
 }
 
 #[test]
+fn there_are_a_thousand_rules_at_most_and_one_of_them_can_still_be_mended() {
+    let eye = Eye::start();
+    let app = eye.application("web");
+    for number in 0..1000 {
+        set(&eye, &format!("shop/n{number}"), "enforce", &priced()).expect(201);
+    }
+    let problem = set(&eye, "shop/one-more", "enforce", &priced()).problem(409, "conflict");
+    assert_eq!(problem["limit"], 1000);
+    set(&eye, "shop/n7", "warn", &priced()).expect(200);
+    send(&eye, &app, &event("n7", &json!({}))).expect(201);
+    send(&eye, &app, &event("n999", &json!({}))).problem(400, "rule_violation");
+    send(&eye, &app, &event("one-more", &json!({}))).expect(201);
+}
+
+#[test]
 fn rules_are_set_tried_and_removed_from_the_command_line() {
     let mut eye = Eye::start();
     let app = eye.application("web");
