@@ -167,7 +167,7 @@ impl Delivery<'_> {
                         Judgement::Refused(error) => return Err(Undelivered::Failed(error)),
                         Judgement::Wait { wait, reason } => {
                             if let Some(cause) = self.client.stopped_log() {
-                                return Err(Undelivered::Failed(ClientError::Folder(format!(
+                                return Err(Undelivered::Failed(ClientError::Unusable(format!(
                                     "the log stopped after a failed write: {cause}"
                                 ))));
                             }

@@ -1,31 +1,38 @@
 //! What a service says when it says no (`application/problem+json`), as lines for people.
 
-use super::Answer;
-use axum::http::StatusCode;
+use super::{Answer, StatusCode};
 use serde::Deserialize;
 use serde_json::Value;
 use std::{collections::BTreeMap, fmt};
 
-/// Is a refusal with its reasons.
+/// A refusal with its reasons.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
-pub(crate) struct Problem {
+pub struct Problem {
+    /// The status of the answer.
     #[serde(skip)]
-    pub(crate) http_status: StatusCode,
-    pub(crate) title: String,
-    pub(crate) detail: String,
-    pub(crate) message: String,
-    pub(crate) code: String,
-    pub(crate) request_id: Option<String>,
-    pub(crate) rejection: Option<Value>,
-    pub(crate) retry_after: Option<f64>,
+    pub http_status: StatusCode,
+    /// What went wrong, in a few words.
+    pub title: String,
+    /// What went wrong here, and how to mend it.
+    pub detail: String,
+    /// The same in one sentence.
+    pub message: String,
+    /// The reason as a word of the contract: `invalid_event`, `unauthorized`, …
+    pub code: String,
+    /// What the service calls this request in its logs.
+    pub request_id: Option<String>,
+    /// Under which id what was sent is kept.
+    pub rejection: Option<Value>,
+    /// After so many seconds it may go better.
+    pub retry_after: Option<f64>,
     /// Per field what is wrong with it: texts, or objects for a query.
-    pub(crate) errors: BTreeMap<String, Value>,
+    pub errors: BTreeMap<String, Value>,
 }
 
 impl Problem {
     /// Reads the problem out of an answer; one that is no problem+json yields its status and the start of its text.
-    pub(crate) fn of(answer: &Answer) -> Problem {
+    pub fn of(answer: &Answer) -> Problem {
         let mut problem: Problem =
             serde_json::from_slice(&answer.body).unwrap_or_else(|_| Problem {
                 detail: String::from_utf8_lossy(&answer.body)
@@ -48,7 +55,7 @@ impl Problem {
     }
 
     /// Returns `field: message` for every message, in the order of the fields.
-    pub(crate) fn field_lines(errors: &BTreeMap<String, Value>) -> Vec<String> {
+    pub fn field_lines(errors: &BTreeMap<String, Value>) -> Vec<String> {
         let mut lines = Vec::new();
         for (field, messages) in errors {
             let one = std::slice::from_ref(messages);
@@ -96,7 +103,7 @@ impl fmt::Display for Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use axum::{body::Bytes, http::HeaderMap};
+    use crate::{Bytes, HeaderMap};
 
     fn answer(status: u16, body: &'static str) -> Answer {
         let status = StatusCode::from_u16(status).unwrap_or_default();

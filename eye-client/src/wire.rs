@@ -1,12 +1,10 @@
 //! HTTP/1.1 over TCP or a unix socket, one request at a time, on a connection that is kept between requests.
 
-use super::{Answer, ClientError, tls};
-use axum::{
-    body::{Body, Bytes},
-    http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, header},
-};
+use super::{Answer, AnswerBody, Bytes, ClientError, HeaderMap, Method, header, prepared, tls};
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper::header::HeaderValue;
+use hyper::{Request, Response, Uri};
 use hyper_util::rt::TokioIo;
 use std::{io, path::PathBuf, time::Duration};
 use tokio::{
@@ -21,7 +19,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// Says where a server listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Address {
+pub(crate) enum Address {
     Unix(PathBuf),
     Tcp {
         /// Whether TLS is spoken.
@@ -35,7 +33,7 @@ pub(super) enum Address {
 
 impl Address {
     /// Reads `http://HOST:PORT[/PREFIX]`; says in words what is wrong with anything else.
-    pub(super) fn parse_http(text: &str) -> Result<Address, String> {
+    pub(crate) fn parse_http(text: &str) -> Result<Address, String> {
         let wrong = |why: &str| format!("--server {text}: {why}; write it as http://HOST:PORT");
         let (tls, rest) = match (text.strip_prefix("http://"), text.strip_prefix("https://")) {
             (Some(rest), _) => (false, rest),
@@ -70,13 +68,13 @@ impl Address {
 }
 
 /// Is a server at an address, with at most one open connection.
-pub(super) struct Wire {
+pub(crate) struct Wire {
     address: Address,
     connection: Mutex<Option<SendRequest<Full<Bytes>>>>,
 }
 
 impl Wire {
-    pub(super) fn new(address: Address) -> Self {
+    pub(crate) fn new(address: Address) -> Self {
         Wire {
             address,
             connection: Mutex::new(None),
@@ -84,7 +82,7 @@ impl Wire {
     }
 
     /// Returns the address for people.
-    pub(super) fn place(&self) -> String {
+    pub(crate) fn place(&self) -> String {
         match &self.address {
             Address::Unix(path) => path.display().to_string(),
             Address::Tcp {
@@ -99,14 +97,14 @@ impl Wire {
     }
 
     /// Connects ahead of the first request, to see whether anybody listens.
-    pub(super) async fn connect_now(&self) -> io::Result<()> {
+    pub(crate) async fn connect_now(&self) -> io::Result<()> {
         let sender = self.connect().await?;
         *self.connection.lock().await = Some(sender);
         Ok(())
     }
 
     /// Sends one request and reads the whole answer; the connection is opened if there is none.
-    pub(super) async fn request(
+    pub(crate) async fn request(
         &self,
         method: Method,
         path_and_query: &str,
@@ -125,11 +123,11 @@ impl Wire {
     }
 
     /// Gets a path on a connection of its own, whose answer may take as long as it likes once it has begun.
-    pub(super) async fn open_stream(
+    pub(crate) async fn open_stream(
         &self,
         path_and_query: &str,
         headers: HeaderMap,
-    ) -> Result<Response<Body>, ClientError> {
+    ) -> Result<Response<AnswerBody>, ClientError> {
         let request = self.prepared(Method::GET, path_and_query, headers, Bytes::new())?;
         let beginning = async {
             let mut sender = self
@@ -140,7 +138,7 @@ impl Wire {
                 .send_request(request)
                 .await
                 .map_err(|error| self.lost(in_words(&error), true))?;
-            Ok(response.map(Body::new))
+            Ok(response.map(|body| body.map_err(Into::into).boxed_unsync()))
         };
         timeout(ANSWER_TIMEOUT, beginning)
             .await
@@ -160,12 +158,7 @@ impl Wire {
                 authority, prefix, ..
             } => (authority.as_str(), prefix.as_str()),
         };
-        let mut request = Request::builder()
-            .method(method)
-            .uri(format!("{prefix}{path_and_query}"))
-            .body(Full::new(body))
-            .map_err(|error| ClientError::Usage(format!("{path_and_query} is no path: {error}")))?;
-        *request.headers_mut() = headers;
+        let mut request = prepared(method, &format!("{prefix}{path_and_query}"), headers, body)?;
         let host = HeaderValue::try_from(host)
             .map_err(|_| ClientError::Usage(format!("{host} cannot be the name of a host")))?;
         request.headers_mut().insert(header::HOST, host);

@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 /// Greets the server at `authority` (`HOST:PORT`). `SSL_CERT_FILE` names certificates to trust instead of the system's.
-pub(super) async fn greet(authority: &str, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+pub(crate) async fn greet(authority: &str, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
     let host = authority
         .rsplit_once(':')
         .map_or(authority, |(host, _)| host);
