@@ -175,30 +175,26 @@ pub fn push<'r>(
     salt: u32,
 ) -> u32 {
     let start = out.len();
-    let body: usize = records
-        .clone()
-        .map(|record| TABLE_ENTRY_BYTES + record.len())
-        .sum();
+    let (count, body) = records.clone().fold((0, 0), |(count, body), record| {
+        (count + 1, body + TABLE_ENTRY_BYTES + record.len())
+    });
     out.reserve(FRAME_HEADER_BYTES + super::aligned(body));
-    out.resize(start + FRAME_HEADER_BYTES, 0);
-    let table = out.len();
-    let mut count = 0u32;
-    for record in records.clone() {
-        out.extend_from_slice(
-            &u32::try_from(record.len())
-                .unwrap_or(u32::MAX)
-                .to_le_bytes(),
-        );
-        out.extend_from_slice(&checksum(salt, record).to_le_bytes());
-        count += 1;
-    }
-    header.table_checksum = checksum(salt, &out[table..]);
+    let table = start + FRAME_HEADER_BYTES;
+    out.resize(table + count * TABLE_ENTRY_BYTES, 0);
+    let mut entry = table;
     for record in records {
+        // Summed up where it was copied to: there it is in the nearest cache.
+        let at = out.len();
         out.extend_from_slice(record);
+        let sum = checksum(salt, &out[at..]);
+        let length = u32::try_from(record.len()).unwrap_or(u32::MAX);
+        out[entry..entry + 4].copy_from_slice(&length.to_le_bytes());
+        out[entry + 4..entry + TABLE_ENTRY_BYTES].copy_from_slice(&sum.to_le_bytes());
+        entry += TABLE_ENTRY_BYTES;
     }
-    header.count = count;
-    header.body_bytes =
-        u32::try_from(out.len() - table).expect("the writer keeps bodies under the cap");
+    header.table_checksum = checksum(salt, &out[table..entry]);
+    header.count = u32::try_from(count).expect("the writer keeps counts under the cap");
+    header.body_bytes = u32::try_from(body).expect("the writer keeps bodies under the cap");
     out.resize(start + header.stride(), 0);
     let (bytes, sum) = header.encode(salt);
     out[start..start + FRAME_HEADER_BYTES].copy_from_slice(&bytes);
