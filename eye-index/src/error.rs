@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use eye_log::ReadError;
 
+use crate::bounds::Bound;
+
 /// Why the indexes could not be opened or kept.
 #[derive(Debug, thiserror::Error)]
 pub enum IndexError {
@@ -77,12 +79,10 @@ impl From<tantivy::TantivyError> for IndexError {
 #[derive(Debug, thiserror::Error)]
 pub enum SearchError {
     /// The question would cost more than a question may.
-    #[error("{clause} passes the bound {bound} of {limit}")]
+    #[error("{clause} passes the bound {} of {} {}", .bound.name, .bound.value, .bound.unit)]
     Bound {
-        /// The bound's name in `/limits`.
-        bound: &'static str,
-        /// Its value.
-        limit: u64,
+        /// Which bound.
+        bound: &'static Bound,
         /// The part of the query that passes it.
         clause: String,
     },
@@ -96,6 +96,9 @@ pub enum SearchError {
         /// What is wrong with it.
         message: String,
     },
+    /// Aggregations cannot be done.
+    #[error("aggs: {0}")]
+    BadAggs(String),
     /// The time for this question is over.
     #[error("the query took longer than it may")]
     Timeout,

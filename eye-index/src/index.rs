@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use eye_log::{Log, Offset, Reader, SealedInfo};
 use uuid::Uuid;
 
+use crate::bounds::FILTERED_SESSIONS;
 use crate::catalog::Catalog;
 use crate::checkpoint::{Checkpoint, Trust};
 use crate::closing::{self, CloseQueue};
@@ -20,6 +21,7 @@ use crate::progress::Needs;
 use crate::purge::Purged;
 use crate::rebuilding;
 use crate::sealing::SealQueue;
+use crate::search::aggs::{Aggregated, Aggs, aggregate};
 use crate::search::facets::{
     FacetOptions, FacetValue, FieldColumns, FieldFigures, Values, facets, paths,
 };
@@ -294,12 +296,8 @@ impl Index {
         Ok(values)
     }
 
-    /// Returns the sessions of the matches, in no order; fails where there are more than `most`. Blocks.
-    pub fn sessions_of(
-        &self,
-        request: &SearchRequest,
-        most: usize,
-    ) -> Result<Vec<Uuid>, SearchError> {
+    /// Returns the sessions of the matches, in no order; fails where there are more than [`FILTERED_SESSIONS`]. Blocks.
+    pub fn sessions_of(&self, request: &SearchRequest) -> Result<Vec<Uuid>, SearchError> {
         let found = self.matching(request, |matching| {
             matching.by_part(|part, docs| {
                 let Some(column) = part.sessions() else {
@@ -327,10 +325,9 @@ impl Index {
         let mut sessions: Vec<Uuid> = found.into_iter().flatten().collect();
         sessions.sort_unstable();
         sessions.dedup();
-        if sessions.len() > most {
+        if sessions.len() > FILTERED_SESSIONS.value {
             return Err(SearchError::Bound {
-                bound: "sessions",
-                limit: most as u64,
+                bound: &FILTERED_SESSIONS,
                 clause: request.query.to_string(),
             });
         }
@@ -365,6 +362,15 @@ impl Index {
         options: FacetOptions,
     ) -> Result<(u64, Vec<FieldFigures>), SearchError> {
         self.matching(request, |matching| facets(matching, fields, options))
+    }
+
+    /// Aggregates every match. Blocks.
+    pub fn aggregate(
+        &self,
+        request: &SearchRequest,
+        aggs: &Aggs,
+    ) -> Result<Aggregated, SearchError> {
+        self.matching(request, |matching| aggregate(matching, aggs))
     }
 
     /// Lists the paths of `data` that begin with `prefix` and that events around the matches have, by name: those without a

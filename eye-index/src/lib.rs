@@ -4,6 +4,7 @@
 //! match, sort and count, never copies of events; whoever wants the event reads it from the log.
 
 mod asker;
+pub mod bounds;
 pub mod catalog;
 mod checkpoint;
 mod closing;

@@ -1,5 +1,6 @@
 //! Asking: the words of a text, the query language, its parser, and the shards that answer.
 
+pub mod aggs;
 pub mod bare;
 pub mod chain;
 mod collect;
@@ -7,6 +8,7 @@ mod columns;
 mod directory;
 mod docsets;
 mod document;
+mod expand;
 pub mod facets;
 mod flatten;
 pub mod histogram;

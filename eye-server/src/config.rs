@@ -282,7 +282,10 @@ impl Settings {
                 "bytes",
             ),
         ];
-        for (name, value, unit) in fixed {
+        let questions = eye_index::bounds::BOUNDS
+            .iter()
+            .map(|bound| (bound.name, bound.value, bound.unit));
+        for (name, value, unit) in fixed.into_iter().chain(questions) {
             limits.insert(
                 name.to_owned(),
                 json!({"value": value, "unit": unit, "setting": null}),

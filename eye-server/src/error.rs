@@ -463,18 +463,18 @@ impl From<ReadError> for Problem {
 impl From<SearchError> for Problem {
     fn from(error: SearchError) -> Self {
         match error {
-            SearchError::Bound {
-                bound,
-                limit,
-                clause,
-            } => Self::new(
+            SearchError::Bound { bound, clause } => Self::new(
                 Code::QueryBound,
-                format!("{clause}: passes the bound {bound} of {limit}."),
+                format!(
+                    "{clause}: passes the bound {} of {} {}.",
+                    bound.name, bound.value, bound.unit
+                ),
             )
             .detail("Make the clause more specific.")
-            .with("bound", json!(bound))
-            .with("limit", json!(limit))
+            .with("bound", json!(bound.name))
+            .with("limit", json!(bound.value))
             .with("clause", json!(clause)),
+            SearchError::BadAggs(what) => Self::parameter("aggs", what),
             SearchError::BadRegex {
                 clause,
                 span,

@@ -289,6 +289,142 @@ fn check_facets(store: &Store) {
     }
 }
 
+/// Buckets as `key → count`.
+fn buckets(agg: &Value) -> BTreeMap<String, u64> {
+    let rows = agg["buckets"].as_array().unwrap().iter();
+    let key = |row: &Value| row["key_as_string"].as_str().map(str::to_owned);
+    rows.map(|row| {
+        let key = key(row).unwrap_or_else(|| known_as(&row["key"]));
+        (key, row["doc_count"].as_u64().unwrap())
+    })
+    .collect()
+}
+
+fn check_aggs(store: &Store) {
+    let aggs = json!({
+        "by_category": {
+            "terms": {"field": "category"},
+            "aggs": {"n": {"stats": {"field": "data.n"}}, "paths": {"terms": {"field": "path", "size": 100}}},
+        },
+        "sessions": {"terms": {"field": "session_id", "size": 100}},
+        "apps": {"terms": {"field": "application"}},
+        "days": {"date_histogram": {"field": "timestamp", "fixed_interval": "1d"}},
+        "tags": {"terms": {"field": "tags", "size": 20}},
+        "deep": {"terms": {"field": "deep.er.n"}},
+        "first": {"min": {"field": "timestamp"}},
+        "offsets": {"value_count": {"field": "offset"}},
+        "nowhere": {"sum": {"field": "no.such.field"}},
+    });
+    for (token, app) in [(&store.analyst, None), (&store.apps[0].token, Some(0))] {
+        for q in ["*", "alpha", "name:view"] {
+            let filter = |one: &Sent| match q {
+                "alpha" => holds_alpha(one),
+                "name:view" => one.name == "view",
+                _ => true,
+            };
+            let events = store.those(app, filter);
+            let asked = json!({"q": q, "limit": 0, "aggs": aggs});
+            let answer = store.eye.post("/search").token(token).json(&asked).send();
+            let answer = answer.expect(200).json();
+            let told = &answer["aggs"];
+            let counts = |field: &str| -> BTreeMap<String, u64> {
+                counted(&events, field, &store.apps).1.into_iter().collect()
+            };
+            assert_eq!(buckets(&told["by_category"]), counts("category"), "{q}");
+            assert_eq!(buckets(&told["sessions"]), counts("session_id"), "{q}");
+            assert_eq!(buckets(&told["apps"]), counts("application"), "{q}");
+            assert_eq!(told["by_category"]["doc_count_error_upper_bound"], 0);
+            assert_eq!(told["offsets"]["value"], json!(events.len() as f64));
+            assert_eq!(told["nowhere"]["value"], json!(0.0));
+            let mut days = BTreeMap::<String, u64>::new();
+            for one in &events {
+                let midnight = one.timestamp.div_euclid(24 * HOUR) * 24 * HOUR;
+                let day = time::utc(midnight)[..10].to_owned();
+                *days.entry(day).or_default() += 1;
+            }
+            let told_days = buckets(&told["days"]);
+            let told_days = told_days.into_iter().filter(|(_, count)| *count > 0);
+            let told_days: BTreeMap<_, _> = told_days
+                .map(|(day, count)| (day[..10].to_owned(), count))
+                .collect();
+            assert_eq!(told_days, days, "{q}");
+            for row in told["by_category"]["buckets"].as_array().unwrap() {
+                let within: Vec<&Sent> = events
+                    .iter()
+                    .copied()
+                    .filter(|one| row["key"] == one.category)
+                    .collect();
+                let numbers: Vec<f64> = within
+                    .iter()
+                    .filter_map(|one| one.data["n"].as_f64())
+                    .collect();
+                assert_eq!(row["n"]["count"], numbers.len(), "{q}");
+                assert_eq!(row["n"]["sum"], json!(numbers.iter().sum::<f64>()), "{q}");
+                let paths: BTreeMap<String, u64> = counted(&within, "path", &store.apps)
+                    .1
+                    .into_iter()
+                    .collect();
+                assert_eq!(buckets(&row["paths"]), paths, "{q}");
+            }
+            let long = events.iter().filter(|one| holds_alpha(one)).count();
+            let unseen = answer["aggs_unseen"].as_u64().unwrap_or(0);
+            assert_eq!(unseen, long as u64, "{q}");
+        }
+    }
+    // In a query string, too; and what is wrong says where.
+    let found = store
+        .eye
+        .get("/search")
+        .token(&store.analyst)
+        .query("limit", "0");
+    let found = found.query("aggs", r#"{"a":{"cardinality":{"field":"name"}}}"#);
+    assert_eq!(
+        found.send().expect(200).json()["aggs"]["a"]["value"],
+        json!(3.0)
+    );
+    for (aggs, told) in [
+        (r#"{"a""#, "must be JSON"),
+        (
+            r#"{"a":{"top_hits":{"size":1}}}"#,
+            "aggs.a.top_hits is not available",
+        ),
+        (
+            r#"{"a":{"date_histogram":{"field":"timestamp","calendar_interval":"month"}}}"#,
+            "only `fixed_interval` is supported",
+        ),
+    ] {
+        let asked = store
+            .eye
+            .get("/search")
+            .token(&store.analyst)
+            .query("aggs", aggs);
+        let problem = asked.send().problem(400, "bad_parameter");
+        assert!(
+            problem["errors"]["aggs"][0]
+                .as_str()
+                .unwrap()
+                .contains(told),
+            "{problem}"
+        );
+    }
+    let many = json!({"limit": 0, "aggs": {"many": {"date_histogram": {"field": "timestamp", "fixed_interval": "1s", "min_doc_count": 0}}}});
+    let bounded = store
+        .eye
+        .post("/search")
+        .token(&store.analyst)
+        .json(&many)
+        .send();
+    let problem = bounded.problem(400, "query_bound");
+    assert_eq!(
+        problem["limit"],
+        if problem["bound"] == "aggs_buckets" {
+            65_000
+        } else {
+            64 << 20
+        }
+    );
+}
+
 fn check_histogram(store: &Store) {
     let hours = |events: &[&Sent]| {
         let mut hours = BTreeMap::<i64, u64>::new();
@@ -430,9 +566,11 @@ fn check_fields(store: &Store) {
 fn facets_histograms_and_fields_are_what_a_plain_count_says() {
     let store = Store::new(41, 3000);
     check_facets(&store);
+    check_aggs(&store);
     check_histogram(&store);
     store.wait_until_sealed();
     check_facets(&store);
+    check_aggs(&store);
     check_histogram(&store);
     check_fields(&store);
 }

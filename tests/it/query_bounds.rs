@@ -58,3 +58,57 @@ fn an_answer_that_would_be_cut_is_an_error_that_names_its_bound() {
         (&json!("facet_fields"), &json!(2000))
     );
 }
+
+/// So many events of a thousand words each, all different: `w0000000`, `w0000001`, …
+fn events_of_words(count: usize) -> Vec<String> {
+    let event = |number: usize| {
+        let words: Vec<String> = (number * 1000..(number + 1) * 1000)
+            .map(|word| format!("w{word:07}"))
+            .collect();
+        let mut event = events::plain(SESSION);
+        event["data"] = json!({"text": words.join(" ")});
+        event.to_string()
+    };
+    (0..count).map(event).collect()
+}
+
+#[test]
+fn a_clause_stands_for_so_many_words_or_is_an_error_that_names_it() {
+    let eye = Eye::start();
+    let app = eye.application("web");
+    eye.store(&app, &events_of_words(99));
+    eye.wait_until_indexed();
+    let count = |q: &str| {
+        let answer = eye
+            .get(&format!("/search?limit=0&count=true&q={q}"))
+            .token(&app.token)
+            .send();
+        answer.expect(200).json()["count"].as_u64().unwrap()
+    };
+    assert_eq!(count("w*"), 99);
+    eye.store(&app, &events_of_words(102)[99..]);
+    // 102,000 words by now, whichever search segments they are in.
+    for (q, clause) in [("w*", "w*"), ("page%20OR%20w?*", "w?*"), ("NOT%20w*", "w*")] {
+        let problem = eye
+            .get(&format!("/search?q={q}"))
+            .token(&app.token)
+            .send()
+            .problem(400, "query_bound");
+        assert_eq!(
+            (&problem["bound"], &problem["limit"], &problem["clause"]),
+            (&json!("query_terms"), &json!(100_000), &json!(clause))
+        );
+    }
+    assert_eq!(count("w00*"), 100);
+    // Another digit for the thousands, the ten or the hundred thousands; for the rest it is the same event.
+    assert_eq!(count("w0000001~1"), 1 + 9 + 9 + 1);
+    // What a field's own values answer needs no words.
+    assert_eq!(count("text:w*"), 102);
+    let limits = eye
+        .get("/limits")
+        .token(&app.token)
+        .send()
+        .expect(200)
+        .json();
+    assert_eq!(limits["query_terms"]["value"], 100_000);
+}

@@ -55,7 +55,7 @@ impl Client {
 }
 
 /// A request that is being put together.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Request<'a> {
     client: &'a Client,
     method: String,

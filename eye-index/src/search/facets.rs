@@ -17,14 +17,13 @@ use super::flatten::{NULL_ROOT, PATH_SEPARATOR};
 use super::matching::Matching;
 use super::part::Part;
 use super::query::Number;
+use crate::bounds::FACET_FIELDS;
 use crate::error::SearchError;
 pub use merge::{Double, FacetValue, FieldFigures, TYPES};
 use merge::{PartFigures, merge};
 pub use values::FieldColumns;
 pub(crate) use values::Values;
 
-/// So many fields are counted in one question at most.
-const FIELDS_MAX: usize = 2_000;
 /// So many values that are no strings of a dictionary are told apart at most.
 const OTHERS_MAX: usize = 1_000_000;
 
@@ -104,7 +103,7 @@ pub(crate) fn paths(matching: &Matching<'_>, prefix: &str) -> Result<Vec<String>
             if partial.first(doc) == Some(1) {
                 looker.passes(part.offset(doc), |subject| {
                     each_value(subject.event, |path, _| {
-                        if names.len() <= FIELDS_MAX
+                        if names.len() <= FACET_FIELDS.value
                             && path.starts_with(prefix)
                             && !names.contains(path)
                         {
@@ -118,10 +117,9 @@ pub(crate) fn paths(matching: &Matching<'_>, prefix: &str) -> Result<Vec<String>
         Ok(names)
     })?;
     let names: BTreeSet<String> = parts.into_iter().flatten().collect();
-    if names.len() > FIELDS_MAX {
+    if names.len() > FACET_FIELDS.value {
         return Err(SearchError::Bound {
-            bound: "facet_fields",
-            limit: FIELDS_MAX as u64,
+            bound: &FACET_FIELDS,
             clause: "every field".to_owned(),
         });
     }

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use eye_log::{Lookup, Offset, ReadError, Reader, Registry};
+use eye_log::{Lookup, Offset, Reader, Registry};
 
 use super::matches::Subject;
 use crate::asker::Asker;
@@ -16,13 +16,7 @@ pub(crate) struct LogCheck {
     pub(crate) registry: Arc<Registry>,
     deadline: Option<Instant>,
     asker: Asker,
-    failure: Arc<Mutex<Option<Failure>>>,
-}
-
-#[derive(Debug)]
-enum Failure {
-    Read(ReadError),
-    Late,
+    failure: Arc<Mutex<Option<SearchError>>>,
 }
 
 impl LogCheck {
@@ -48,8 +42,7 @@ impl LogCheck {
             .take()
         {
             None => Ok(()),
-            Some(Failure::Late) => Err(SearchError::Timeout),
-            Some(Failure::Read(error)) => Err(error.into()),
+            Some(error) => Err(error),
         }
     }
 
@@ -73,11 +66,12 @@ impl LogCheck {
         }
     }
 
-    fn fail(&self, failure: Failure) {
+    /// Notes why the answer cannot be believed. The first reason counts.
+    pub(crate) fn fail(&self, error: SearchError) {
         self.failure
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .get_or_insert(failure);
+            .get_or_insert(error);
     }
 }
 
@@ -100,7 +94,7 @@ impl Looker {
         }
         if self.check.is_late() {
             self.failed = true;
-            self.check.fail(Failure::Late);
+            self.check.fail(SearchError::Timeout);
             return false;
         }
         let registry = &self.check.registry;
@@ -114,7 +108,7 @@ impl Looker {
             Ok(passes) => passes.unwrap_or(false),
             Err(error) => {
                 self.failed = true;
-                self.check.fail(Failure::Read(error));
+                self.check.fail(error.into());
                 false
             }
         }

@@ -6,8 +6,8 @@
 use std::sync::Arc;
 
 use tantivy::query::{
-    AllQuery, BooleanQuery, EmptyQuery, EmptyScorer, FuzzyTermQuery, Occur, PhraseQuery, Query,
-    RegexQuery, Scorer, TermQuery,
+    AllQuery, BooleanQuery, DfaWrapper, EmptyQuery, EmptyScorer, FuzzyTermQuery, Occur,
+    PhraseQuery, Query, Scorer, TermQuery,
 };
 use tantivy::schema::IndexRecordOption;
 use tantivy::{DocId, SegmentReader, Term};
@@ -15,9 +15,12 @@ use uuid::Uuid;
 
 use super::columns::FieldFilter;
 use super::docsets::{DocsQuery, Filter, ListedDocs, MakeDocs, Narrowed, Passes, RangeDocs};
+use super::expand::{Beyond, Expanded};
 use super::log_check::LogCheck;
 use super::matches::{clause_holds, label_holds, whole_regex};
-use super::query::{Clause, Field, Kind, Part, Pattern, PatternOn, Scalar, Test, Value, WordTest};
+use super::query::{
+    Clause, Field, Fuzzy, Kind, Part, Pattern, PatternOn, Scalar, Test, Value, WordTest,
+};
 use super::schema::Fields;
 use crate::error::SearchError;
 use crate::hidden::Hidden;
@@ -126,6 +129,11 @@ pub(crate) fn plan(
     Ok(all)
 }
 
+/// A clause that passes its bound fails, and is named.
+fn refuse(clause: &Clause) -> Beyond {
+    Beyond::Refuse(clause.to_string().into())
+}
+
 struct Planner<'p> {
     fields: &'p Fields,
     check: &'p LogCheck,
@@ -176,13 +184,13 @@ impl Planner<'_> {
             Kind::Word(WordTest::Is(word)) => Plan::lead(self.phrase(std::slice::from_ref(word))),
             Kind::Word(WordTest::Pattern(pattern)) => match pattern.on {
                 // A pattern too branched for an automaton is tried on the events themselves.
-                PatternOn::Word => match self.word_pattern(pattern) {
-                    Ok(query) => Plan::lead(query),
-                    Err(_) => self.checked(clause, None),
+                PatternOn::Word => match self.word_pattern(pattern, refuse(clause)) {
+                    Some(query) => Plan::lead(query),
+                    None => self.checked(clause, None),
                 },
                 PatternOn::Whole => self.checked(clause, None),
             },
-            Kind::Word(WordTest::Fuzzy(fuzzy)) => Plan::lead(self.fuzzy(fuzzy)),
+            Kind::Word(WordTest::Fuzzy(fuzzy)) => Plan::lead(self.fuzzy(fuzzy, refuse(clause))?),
             Kind::Phrase { words, slop: 0 } => Plan::lead(self.phrase(words)),
             Kind::Phrase { words, .. } => self.checked(clause, Some(self.each(words))),
             Kind::Field { field, test } => {
@@ -245,7 +253,7 @@ impl Planner<'_> {
                 Test::Exists,
             ) => Plan::default(),
             (Field::Category | Field::Name | Field::Data(_), test) => {
-                let candidates = self.candidates(test, !matches!(field, Field::Data(_)));
+                let candidates = self.candidates(test, !matches!(field, Field::Data(_)))?;
                 Plan::filtered(
                     candidates,
                     FieldFilter::new(field.clone(), test.clone(), self.check.clone()),
@@ -257,7 +265,7 @@ impl Planner<'_> {
 
     /// Returns a query that finds at least the events of which a string passes `test`, if words can tell. `label` says
     /// that the field is always a string.
-    fn candidates(&self, test: &Test, label: bool) -> Option<Box<dyn Query>> {
+    fn candidates(&self, test: &Test, label: bool) -> Result<Option<Box<dyn Query>>, SearchError> {
         let of_text = |text: &str| {
             let words = super::words::words(text);
             (!words.is_empty()).then(|| self.phrase(&words))
@@ -269,20 +277,20 @@ impl Planner<'_> {
                 None
             }
         };
-        match test {
+        Ok(match test {
             Test::Is(value) => of_value(value),
             Test::In(values) => {
                 let each: Option<Vec<_>> = values.iter().map(of_value).collect();
-                Some(Box::new(BooleanQuery::union(each?)))
+                each.map(|each| Box::new(BooleanQuery::union(each)) as Box<dyn Query>)
             }
             Test::Exactly(Scalar::Text(text)) => of_text(text),
             Test::Near { words, .. } => Some(self.each(words)),
-            Test::Fuzzy(fuzzy) => Some(Box::new(self.fuzzy(fuzzy))),
-            Test::Pattern(pattern) if pattern.on == PatternOn::Word => {
-                Some(Box::new(self.word_pattern(pattern).ok()?))
-            }
+            Test::Fuzzy(fuzzy) => Some(Box::new(self.fuzzy(fuzzy, Beyond::Everything)?)),
+            Test::Pattern(pattern) if pattern.on == PatternOn::Word => self
+                .word_pattern(pattern, Beyond::Everything)
+                .map(|query| Box::new(query) as Box<dyn Query>),
             _ => None,
-        }
+        })
     }
 
     fn phrase(&self, words: &[String]) -> Box<dyn Query> {
@@ -302,22 +310,39 @@ impl Planner<'_> {
         Box::new(BooleanQuery::intersection(each.collect()))
     }
 
-    fn fuzzy(&self, fuzzy: &super::query::Fuzzy) -> FuzzyTermQuery {
-        FuzzyTermQuery::new(
-            Term::from_field_text(self.fields.words, &fuzzy.word),
-            fuzzy.distance,
-            true,
-        )
+    fn fuzzy(
+        &self,
+        fuzzy: &Fuzzy,
+        beyond: Beyond,
+    ) -> Result<DocsQuery<Expanded<DfaWrapper>>, SearchError> {
+        let term = Term::from_field_text(self.fields.words, &fuzzy.word);
+        let automaton = FuzzyTermQuery::new(term, fuzzy.distance, true).automaton()?;
+        Ok(self.expanded(automaton, beyond))
     }
 
-    fn word_pattern(&self, pattern: &Pattern) -> Result<RegexQuery, SearchError> {
+    /// Returns nothing where the pattern is too branched for an automaton.
+    fn word_pattern(
+        &self,
+        pattern: &Pattern,
+        beyond: Beyond,
+    ) -> Option<DocsQuery<Expanded<tantivy_fst::Regex>>> {
         let part = |part: &Part| match part {
             Part::Text(text) => regex::escape(text),
             Part::Many => ".*".to_owned(),
             Part::One => ".".to_owned(),
         };
         let expression: String = pattern.parts.iter().map(part).collect();
-        Ok(RegexQuery::from_pattern(&expression, self.fields.words)?)
+        let automaton = tantivy_fst::Regex::new(&expression).ok()?;
+        Some(self.expanded(automaton, beyond))
+    }
+
+    fn expanded<A>(&self, automaton: A, beyond: Beyond) -> DocsQuery<Expanded<A>> {
+        DocsQuery(Expanded::new(
+            self.fields.words,
+            automaton,
+            beyond,
+            self.check.clone(),
+        ))
     }
 
     /// Finds at least the events of an id: clients' ids are terms, the server's hold their offset.

@@ -8,10 +8,8 @@ use tantivy::columnar::BytesColumn;
 use super::facets::{FacetValue, FieldColumns, Values};
 use super::matching::Matching;
 use super::part::Part;
+use crate::bounds::STEP_EVENTS;
 use crate::error::SearchError;
-
-/// So many events of all steps are in memory at most, 48 bytes each.
-const STEP_EVENTS_MAX: usize = 1_300_000;
 
 /// An event that matches some of the steps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,10 +41,9 @@ impl StepEvents {
         matching: &Matching<'_>,
         unit: Option<&FieldColumns>,
     ) -> Result<(), SearchError> {
-        let room = STEP_EVENTS_MAX.saturating_sub(self.events.len());
+        let room = STEP_EVENTS.value.saturating_sub(self.events.len());
         let full = || SearchError::Bound {
-            bound: "step_events",
-            limit: STEP_EVENTS_MAX as u64,
+            bound: &STEP_EVENTS,
             clause: format!("step {step}"),
         };
         let parts = matching.by_part(|part, docs| {
@@ -96,7 +93,7 @@ impl StepEvents {
         let mut known: HashMap<FacetValue, u128, FixedState> =
             self.values.iter().cloned().zip(0..).collect();
         for (mut found, values) in parts {
-            if self.events.len() + found.len() > STEP_EVENTS_MAX {
+            if self.events.len() + found.len() > STEP_EVENTS.value {
                 return Err(full());
             }
             if unit.is_some() {

@@ -6,6 +6,7 @@ use axum::extract::{Request, State};
 use axum::http::{Method, StatusCode};
 use axum::response::Response;
 use eye_index::Order;
+use eye_index::search::aggs::Aggs;
 
 use crate::auth::Identity;
 use crate::error::Problem;
@@ -42,8 +43,6 @@ const PARAMETERS: [&str; 13] = [
     "aggs",
     "explain",
 ];
-/// What the contract has and this version has not.
-const LATER: [&str; 1] = ["aggs"];
 
 /// Answers `GET /search` and `POST /search`, the same names in the query or in a JSON object.
 pub(crate) async fn search(
@@ -54,21 +53,24 @@ pub(crate) async fn search(
     let started = Instant::now();
     let scope = identity.scope()?;
     let (parts, body) = request.into_parts();
-    let mut parameters = if parts.method == Method::POST {
+    let (aggs, mut parameters) = if parts.method == Method::POST {
         Parameters::from_query(parts.uri.query(), &[])?;
         let mut fields = Object::read(&state, body, &PARAMETERS).await?.into_fields();
-        if fields.remove("aggs").is_some_and(|aggs| !aggs.is_null()) {
-            return Err(later("aggs"));
-        }
-        Parameters::from_fields(fields)?
+        let aggs = fields.remove("aggs");
+        (aggs, Parameters::from_fields(fields)?)
     } else {
-        Parameters::from_query(parts.uri.query(), &PARAMETERS)?
+        let mut parameters = Parameters::from_query(parts.uri.query(), &PARAMETERS)?;
+        let read = |text: String| {
+            serde_json::from_str(&text)
+                .map_err(|error| Problem::parameter("aggs", format!("must be JSON: {error}.")))
+        };
+        (parameters.take("aggs").map(read).transpose()?, parameters)
     };
-    for name in LATER {
-        if parameters.take(name).is_some_and(|value| value != "false") {
-            return Err(later(name));
-        }
-    }
+    let aggs = aggs
+        .filter(|aggs| !aggs.is_null())
+        .map(|aggs| Aggs::read(&aggs))
+        .transpose()
+        .map_err(|what| Problem::parameter("aggs", what))?;
     let explains = parameters.boolean("explain")?;
     let highlight = parameters.boolean("highlight")?;
     // They belong to the page, not to the list.
@@ -78,6 +80,21 @@ pub(crate) async fn search(
     let body = view::read(&state, listing.wanted, move |state, view| {
         let mut out = listing.write(state, view, highlight)?;
         listing.write_times(&mut out);
+        if let Some(aggs) = &aggs {
+            // Of the whole list, whichever page this is; of nothing where no application is meant.
+            let mut request = listing.request(view.as_of);
+            request.after = None;
+            if listing.is_nothing() {
+                request.as_of = 0;
+            }
+            let told = state.index().aggregate(&request, aggs)?;
+            out.extend_from_slice(b",\"aggs\":");
+            out.extend_from_slice(told.aggs.to_string().as_bytes());
+            if told.unseen > 0 {
+                out.extend_from_slice(b",\"aggs_unseen\":");
+                write_number(&mut out, told.unseen);
+            }
+        }
         if explains && !listing.is_nothing() {
             let told = explain(state, &listing.request(view.as_of))?;
             out.extend_from_slice(b",\"explain\":");
@@ -93,8 +110,4 @@ pub(crate) async fn search(
     })
     .await?;
     Ok(json(StatusCode::OK, body))
-}
-
-fn later(name: &str) -> Problem {
-    Problem::parameter(name, "is not available in this version.")
 }

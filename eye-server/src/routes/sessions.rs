@@ -23,8 +23,6 @@ use crate::state::AppState;
 use crate::view::{self, View, Wanted, event_json, write_events};
 use crate::wire::{write_number, write_string, write_time, write_uuid};
 
-/// Sessions that a filter may leave at most: they are brought in order.
-const FILTERED_MAX: usize = 100_000;
 /// Events that are looked through at once for sessions.
 const LOOKED_THROUGH: usize = 1000;
 
@@ -54,7 +52,7 @@ pub(crate) async fn list(
         if !question.nothing {
             let request = question.request(view.as_of);
             if filtered {
-                let all = state.index().sessions_of(&request, FILTERED_MAX)?;
+                let all = state.index().sessions_of(&request)?;
                 count = all.len() as u64;
                 page = sorted(state, all, after, limit + 1, view)?;
             } else {

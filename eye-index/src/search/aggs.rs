@@ -1,0 +1,553 @@
+//! Aggregations in the shapes of Elasticsearch, by tantivy's own, over every match of a question.
+//!
+//! What must stay true: only fields as queries name them are seen, no other index than the matches; what would need more
+//! memory or more buckets than a question may have is an error; values that are not in the columns are counted as not seen.
+
+use std::sync::Arc;
+
+use eye_log::Registry;
+use serde_json::{Map, Value};
+use tantivy::aggregation::agg_req::Aggregations;
+use tantivy::aggregation::intermediate_agg_result::IntermediateAggregationResults;
+use tantivy::aggregation::{
+    AggContextParams, AggregationError, AggregationLimitsGuard, AggregationSegmentCollector,
+    ValueSource, ValueSourceDictionary, ValueSourceProvider, ValueSourceRegistry,
+};
+use tantivy::collector::SegmentCollector as _;
+use tantivy::columnar::{
+    BytesColumn, Cardinality, Column, ColumnType, MonotonicallyMappableToU64, RowId,
+};
+use tantivy::{DocId, SegmentReader, TantivyError};
+use uuid::Uuid;
+
+use super::flatten::column_of;
+use super::matching::{Docs, Matching};
+use super::query::DataPath;
+use crate::bounds::{AGGS_BUCKETS, AGGS_MAX, AGGS_NESTING, QUERY_MEMORY};
+use crate::error::SearchError;
+
+/// What may be asked for. The others of tantivy's would speak another query language, or show documents.
+const KINDS: [&str; 15] = [
+    "avg",
+    "cardinality",
+    "composite",
+    "date_histogram",
+    "extended_stats",
+    "histogram",
+    "max",
+    "min",
+    "multi_terms",
+    "percentiles",
+    "range",
+    "stats",
+    "sum",
+    "terms",
+    "value_count",
+];
+/// What buckets have beside the aggregations in them.
+const TAKEN: [&str; 7] = [
+    "key",
+    "key_as_string",
+    "doc_count",
+    "from",
+    "to",
+    "from_as_string",
+    "to_as_string",
+];
+/// Instants that fit tantivy's dates, unix microseconds: the years 1678 to 2261.
+const DATES: std::ops::Range<i64> = -9_214_560_000_000_000..9_214_646_400_000_000;
+/// How many documents are handed over together.
+const TOGETHER: u32 = 1024;
+
+/// Aggregations that were read.
+#[derive(Debug, Clone)]
+pub struct Aggs {
+    request: Aggregations,
+    /// Whether a field of `data` is looked at.
+    data: bool,
+    /// Whether timestamps are.
+    timestamps: bool,
+}
+
+/// What aggregations came to.
+#[derive(Debug, Clone)]
+pub struct Aggregated {
+    /// As Elasticsearch shapes it: a member for each aggregation.
+    pub aggs: Value,
+    /// Matching events that have values which the columns do not hold (longer than 256 bytes, beyond the 10,000 paths), and that
+    /// are therefore not in `aggs`. 0 where no field of `data` is asked for.
+    pub unseen: u64,
+}
+
+impl Aggs {
+    /// Reads `{NAME: {KIND: {"field": …}, "aggs": {…}}}`. An error is a sentence for whoever wrote it.
+    pub fn read(json: &Value) -> Result<Self, String> {
+        let mut read = Reading::default();
+        let request = read.all(json, "aggs", 1)?;
+        let request =
+            serde_json::from_value(request).map_err(|error| format!("cannot be read: {error}."))?;
+        Ok(Self {
+            request,
+            data: read.data,
+            timestamps: read.timestamps,
+        })
+    }
+}
+
+/// Checks aggregations, and puts the names of columns for those of fields.
+#[derive(Debug, Default)]
+struct Reading {
+    count: usize,
+    data: bool,
+    timestamps: bool,
+}
+
+impl Reading {
+    fn all(&mut self, json: &Value, place: &str, depth: usize) -> Result<Value, String> {
+        let Value::Object(named) = json else {
+            return Err(format!(
+                "{place} must be an object: {{NAME: {{\"terms\": {{\"field\": \"category\"}}}}}}."
+            ));
+        };
+        if depth > AGGS_NESTING.value {
+            return Err(format!("may be nested {} deep.", AGGS_NESTING.value));
+        }
+        let mut all = Map::new();
+        for (name, json) in named {
+            if depth > 1 && TAKEN.contains(&name.as_str()) {
+                return Err(format!(
+                    "{place}.{name}: a bucket has a {name} of its own; take another name."
+                ));
+            }
+            all.insert(
+                name.clone(),
+                self.one(json, &format!("{place}.{name}"), depth)?,
+            );
+        }
+        Ok(Value::Object(all))
+    }
+
+    fn one(&mut self, json: &Value, place: &str, depth: usize) -> Result<Value, String> {
+        self.count += 1;
+        if self.count > AGGS_MAX.value {
+            return Err(format!("may be {} in all.", AGGS_MAX.value));
+        }
+        let members = json
+            .as_object()
+            .ok_or_else(|| format!("{place} must be an object."))?;
+        let (mut one, mut kind) = (Map::new(), None);
+        for (member, value) in members {
+            if matches!(member.as_str(), "aggs" | "aggregations") {
+                let below = self.all(value, &format!("{place}.{member}"), depth + 1)?;
+                one.insert("aggs".to_owned(), below);
+            } else if !KINDS.contains(&member.as_str()) {
+                return Err(format!(
+                    "{place}.{member} is not available; there are {}.",
+                    KINDS.join(", ")
+                ));
+            } else if let Some(other) = kind.replace(member) {
+                return Err(format!("{place} has both {other} and {member}; give one."));
+            } else {
+                let body = self.body(value, &format!("{place}.{member}"))?;
+                one.insert(member.clone(), body);
+            }
+        }
+        if kind.is_none() {
+            return Err(format!("{place} must have one of {}.", KINDS.join(", ")));
+        }
+        Ok(Value::Object(one))
+    }
+
+    /// Replaces every `field`, wherever a kind of aggregation has one.
+    fn body(&mut self, json: &Value, place: &str) -> Result<Value, String> {
+        Ok(match json {
+            Value::Object(members) => {
+                let mut all = Map::new();
+                for (member, value) in members {
+                    let value = match (member.as_str(), value) {
+                        ("field", Value::String(name)) => Value::String(self.column(name, place)?),
+                        _ => self.body(value, place)?,
+                    };
+                    all.insert(member.clone(), value);
+                }
+                Value::Object(all)
+            }
+            Value::Array(values) => Value::Array(
+                values
+                    .iter()
+                    .map(|value| self.body(value, place))
+                    .collect::<Result<_, _>>()?,
+            ),
+            other => other.clone(),
+        })
+    }
+
+    fn column(&mut self, name: &str, place: &str) -> Result<String, String> {
+        Ok(match name {
+            "category" | "name" | "offset" | "application" | "session_id" => name.to_owned(),
+            "timestamp" => {
+                self.timestamps = true;
+                name.to_owned()
+            }
+            "id" | "received_at" => {
+                return Err(format!("{place}: {name} cannot be aggregated."));
+            }
+            path => {
+                self.data = true;
+                let path = path.strip_prefix("data.").unwrap_or(path);
+                if path.is_empty() {
+                    return Err(format!("{place}: the field has no name."));
+                }
+                let segments = path.split('.').map(str::to_owned).collect();
+                column_of(None, &DataPath { segments }).0
+            }
+        })
+    }
+}
+
+/// Aggregates every match.
+pub(crate) fn aggregate(matching: &Matching<'_>, aggs: &Aggs) -> Result<Aggregated, SearchError> {
+    let limits = AggregationLimitsGuard::new(
+        Some(QUERY_MEMORY.value as u64),
+        Some(u32::try_from(AGGS_BUCKETS.value).unwrap_or(u32::MAX)),
+    );
+    let mut sources = ValueSourceRegistry::default();
+    sources.register("timestamp", Arc::new(Timestamps));
+    sources.register("session_id", Arc::new(Sessions));
+    sources.register(
+        "application",
+        Arc::new(Names(matching.check.registry.clone())),
+    );
+    let context = AggContextParams::new(
+        limits.clone(),
+        tantivy::tokenizer::TokenizerManager::default(),
+    )
+    .with_value_sources(Arc::new(sources));
+    let parts = matching.by_part(|part, docs| {
+        if aggs.timestamps {
+            let (earliest, latest) = part.times();
+            if !DATES.contains(&earliest) || !DATES.contains(&latest) {
+                return Err(SearchError::BadAggs(
+                    "timestamp can be aggregated from 1678 to 2261; narrow the question with `from` and `to`.".to_owned(),
+                ));
+            }
+        }
+        let partial = part
+            .reader
+            .fast_fields()
+            .u64("partial")
+            .ok()
+            .filter(|column| aggs.data && column.max_value() > 0);
+        let mut unseen = 0u64;
+        let mut collector =
+            AggregationSegmentCollector::from_agg_req_and_reader(&aggs.request, &part.reader, 0, &context)
+                .map_err(refused)?;
+        let mut take = |docs: &[DocId]| {
+            if matching.check.is_late() {
+                return Err(SearchError::Timeout);
+            }
+            if let Some(partial) = &partial {
+                let is_partial = |doc: &&DocId| partial.first(**doc) == Some(1);
+                unseen += docs.iter().filter(is_partial).count() as u64;
+            }
+            collector.collect_block(docs);
+            Ok(())
+        };
+        match &docs {
+            Docs::Some(docs) => docs.chunks(TOGETHER as usize).try_for_each(take)?,
+            Docs::All(count) => {
+                let mut together = Vec::with_capacity(TOGETHER as usize);
+                for start in (0..*count).step_by(TOGETHER as usize) {
+                    together.clear();
+                    together.extend(start..start.saturating_add(TOGETHER).min(*count));
+                    take(&together)?;
+                }
+            }
+        }
+        Ok((collector.harvest().map_err(refused)?, unseen))
+    })?;
+    let mut all = IntermediateAggregationResults::default();
+    let mut unseen = 0;
+    for (part, not_seen) in parts {
+        matching.check.verdict()?;
+        all.merge_fruits(part).map_err(refused)?;
+        unseen += not_seen;
+    }
+    let results = all
+        .into_final_result(aggs.request.clone(), limits)
+        .map_err(refused)?;
+    let aggs =
+        serde_json::to_value(results).map_err(|error| SearchError::BadAggs(format!("{error}.")))?;
+    Ok(Aggregated { aggs, unseen })
+}
+
+/// Says what tantivy would not do.
+fn refused(error: TantivyError) -> SearchError {
+    let bound = |bound| SearchError::Bound {
+        bound,
+        clause: "aggs".to_owned(),
+    };
+    match error {
+        TantivyError::AggregationError(AggregationError::MemoryExceeded { .. }) => {
+            bound(&QUERY_MEMORY)
+        }
+        TantivyError::AggregationError(AggregationError::BucketLimitExceeded { .. }) => {
+            bound(&AGGS_BUCKETS)
+        }
+        TantivyError::AggregationError(AggregationError::InvalidRequest(what)) => {
+            SearchError::BadAggs(format!("{what}."))
+        }
+        TantivyError::AggregationError(AggregationError::DateHistogramParseError(error)) => {
+            SearchError::BadAggs(format!("{error}."))
+        }
+        TantivyError::InvalidArgument(what) => SearchError::BadAggs(format!("{what}.")),
+        error => error.into(),
+    }
+}
+
+/// Timestamps as tantivy's dates: nanoseconds.
+struct Timestamps;
+
+impl ValueSourceProvider for Timestamps {
+    fn for_segment(
+        &self,
+        reader: &SegmentReader,
+        allowed: Option<&[ColumnType]>,
+    ) -> tantivy::Result<Option<Box<dyn ValueSource>>> {
+        if allowed.is_some_and(|allowed| !allowed.contains(&ColumnType::DateTime)) {
+            return Ok(None);
+        }
+        let column = reader.fast_fields().i64("timestamp")?;
+        Ok(Some(Box::new(Dates(column))))
+    }
+}
+
+#[derive(Debug)]
+struct Dates(Column<i64>);
+
+impl ValueSource for Dates {
+    fn column_type(&self) -> ColumnType {
+        ColumnType::DateTime
+    }
+
+    fn load_block(
+        &mut self,
+        docs: &[DocId],
+        values: &mut Vec<u64>,
+        _: &mut Vec<DocId>,
+        _: &mut Vec<RowId>,
+    ) -> Cardinality {
+        values.clear();
+        values.extend(docs.iter().map(|doc| {
+            let micros = self.0.first(*doc).unwrap_or_default();
+            micros.saturating_mul(1000).to_u64()
+        }));
+        Cardinality::Full
+    }
+
+    fn to_f64(self: Box<Self>) -> Box<dyn ValueSource> {
+        self
+    }
+}
+
+/// Session ids, written as people write them.
+struct Sessions;
+
+impl ValueSourceProvider for Sessions {
+    fn for_segment(
+        &self,
+        reader: &SegmentReader,
+        allowed: Option<&[ColumnType]>,
+    ) -> tantivy::Result<Option<Box<dyn ValueSource>>> {
+        if allowed.is_some_and(|allowed| !allowed.contains(&ColumnType::Str)) {
+            return Ok(None);
+        }
+        let column = reader.fast_fields().bytes("session")?;
+        Ok(column.map(|column| Box::new(SessionTexts(column)) as Box<dyn ValueSource>))
+    }
+}
+
+#[derive(Debug)]
+struct SessionTexts(BytesColumn);
+
+impl ValueSource for SessionTexts {
+    fn column_type(&self) -> ColumnType {
+        ColumnType::Str
+    }
+
+    fn load_block(
+        &mut self,
+        docs: &[DocId],
+        values: &mut Vec<u64>,
+        docids: &mut Vec<DocId>,
+        row_ids: &mut Vec<RowId>,
+    ) -> Cardinality {
+        (self.0.ords(), ColumnType::Str).load_block(docs, values, docids, row_ids)
+    }
+
+    fn to_f64(self: Box<Self>) -> Box<dyn ValueSource> {
+        self
+    }
+
+    fn term_dictionary(&self) -> Option<&dyn ValueSourceDictionary> {
+        Some(self)
+    }
+}
+
+impl ValueSourceDictionary for SessionTexts {
+    fn num_terms(&self) -> u64 {
+        self.0.num_terms() as u64
+    }
+
+    fn sorted_ords_to_term_cb(
+        &self,
+        sorted_ords: &[u64],
+        callback: &mut dyn FnMut(&[u8]),
+    ) -> std::io::Result<bool> {
+        let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
+        let mut write = |bytes: &[u8]| {
+            let session = Uuid::from_slice(bytes).unwrap_or_default();
+            callback(session.hyphenated().encode_lower(&mut text).as_bytes());
+        };
+        self.0
+            .dictionary()
+            .sorted_ords_to_term_cb(sorted_ords, &mut write)
+    }
+}
+
+/// Applications, by their names.
+struct Names(Arc<Registry>);
+
+impl ValueSourceProvider for Names {
+    fn for_segment(
+        &self,
+        reader: &SegmentReader,
+        allowed: Option<&[ColumnType]>,
+    ) -> tantivy::Result<Option<Box<dyn ValueSource>>> {
+        if allowed.is_some_and(|allowed| !allowed.contains(&ColumnType::Str)) {
+            return Ok(None);
+        }
+        let numbers = reader.fast_fields().u64("application")?;
+        let mut names: Vec<String> = Vec::new();
+        for application in self.0.applications() {
+            let place = application.id.0 as usize;
+            if names.len() <= place {
+                names.resize(place + 1, String::new());
+            }
+            names[place].clone_from(&application.name);
+        }
+        Ok(Some(Box::new(NameTexts { numbers, names })))
+    }
+}
+
+#[derive(Debug)]
+struct NameTexts {
+    numbers: Column<u64>,
+    names: Vec<String>,
+}
+
+impl ValueSource for NameTexts {
+    fn column_type(&self) -> ColumnType {
+        ColumnType::Str
+    }
+
+    fn load_block(
+        &mut self,
+        docs: &[DocId],
+        values: &mut Vec<u64>,
+        docids: &mut Vec<DocId>,
+        row_ids: &mut Vec<RowId>,
+    ) -> Cardinality {
+        (&self.numbers, ColumnType::Str).load_block(docs, values, docids, row_ids)
+    }
+
+    fn to_f64(self: Box<Self>) -> Box<dyn ValueSource> {
+        self
+    }
+
+    fn term_dictionary(&self) -> Option<&dyn ValueSourceDictionary> {
+        Some(self)
+    }
+}
+
+impl ValueSourceDictionary for NameTexts {
+    fn num_terms(&self) -> u64 {
+        self.names.len() as u64
+    }
+
+    fn sorted_ords_to_term_cb(
+        &self,
+        sorted_ords: &[u64],
+        callback: &mut dyn FnMut(&[u8]),
+    ) -> std::io::Result<bool> {
+        for ord in sorted_ords {
+            let name = usize::try_from(*ord)
+                .ok()
+                .and_then(|ord| self.names.get(ord));
+            let Some(name) = name else {
+                return Ok(false);
+            };
+            callback(name.as_bytes());
+        }
+        Ok(true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_cannot_be_asked_for_is_named_with_its_place() {
+        for (aggs, told) in [
+            (json!([]), "aggs must be an object"),
+            (json!({"a": 1}), "aggs.a must be an object"),
+            (json!({"a": {}}), "aggs.a must have one of avg"),
+            (
+                json!({"a": {"top_hits": {}}}),
+                "aggs.a.top_hits is not available",
+            ),
+            (
+                json!({"a": {"avg": {"field": "n"}, "sum": {"field": "n"}}}),
+                "aggs.a has both avg and sum",
+            ),
+            (
+                json!({"a": {"terms": {"field": "name"}, "aggs": {"b": {"filter": "x"}}}}),
+                "aggs.a.aggs.b.filter is not available",
+            ),
+            (
+                json!({"a": {"avg": {"field": "id"}}}),
+                "aggs.a.avg: id cannot",
+            ),
+            (json!({"a": {"avg": {"field": "data."}}}), "has no name"),
+            (json!({"a": {"avg": {}}}), "missing field"),
+            (
+                json!({"a": {"terms": {"field": "name"}, "aggs": {"key": {"avg": {"field": "n"}}}}}),
+                "aggs.a.aggs.key: a bucket has a key",
+            ),
+        ] {
+            let error = Aggs::read(&aggs).expect_err("it is wrong");
+            assert!(error.contains(told), "{aggs}: {error}");
+        }
+        let mut deep = json!({"a": {"terms": {"field": "name"}}});
+        for _ in 0..AGGS_NESTING.value {
+            deep = json!({"a": {"terms": {"field": "name"}, "aggs": deep}});
+        }
+        assert!(
+            Aggs::read(&deep)
+                .expect_err("it is deep")
+                .contains("nested")
+        );
+        let many: Map<String, Value> = (0..=AGGS_MAX.value)
+            .map(|number| (number.to_string(), json!({"avg": {"field": "n"}})))
+            .collect();
+        assert!(Aggs::read(&json!(many)).is_err());
+    }
+
+    #[test]
+    fn a_name_may_be_that_of_a_member() {
+        let read = Aggs::read(&json!({"field": {"terms": {"field": "path"}}}));
+        assert!(read.is_ok_and(|read| read.data && !read.timestamps));
+    }
+}
