@@ -20,15 +20,16 @@ mod append {
     pub(crate) mod opening;
     pub(crate) mod sealed;
 
-    pub(crate) use super::{BATCH, Ids, batch_of, batches, median, send};
+    pub(crate) use super::{BATCH, Ids, batch_of, batches, median, onto_a_spare, send};
 }
 
 use append::{in_memory, memory_use, on_disk, opening, sealed};
+use eye_log::storage::Storage;
 use eye_log::{ApplicationId, Batch, EventDraft, EventRules, Log};
 use serde_json::value::RawValue;
 use std::path::Path;
 use std::sync::mpsc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use workload::Events;
 
 #[global_allocator]
@@ -203,6 +204,24 @@ fn send(log: &Log, batches: Vec<Batch>) -> f64 {
         answered += 1;
     }
     began.elapsed().as_secs_f64()
+}
+
+/// Rolls until the active segment is a spare that was filled ahead, as it is in service: filling is the keeper's work, beside.
+fn onto_a_spare(log: &Log, storage: &dyn Storage, events: &Events, segment_bytes: u64) {
+    let filled = || storage.open("spare").and_then(|spare| spare.size());
+    send(log, vec![batch_of(events.batch(0, BATCH), Ids::None, 0)]);
+    log.roll().unwrap();
+    while filled().unwrap_or(0) < segment_bytes {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    std::thread::sleep(Duration::from_secs(1));
+    send(log, vec![batch_of(events.batch(1, BATCH), Ids::None, 0)]);
+    log.roll().unwrap();
+    // The next one is being filled; and what was closed is sealed.
+    while filled().unwrap_or(0) < segment_bytes {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    std::thread::sleep(Duration::from_secs(1));
 }
 
 fn median(values: &mut [f64]) -> f64 {

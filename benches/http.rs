@@ -1,7 +1,7 @@
 //! Sending over HTTP: what it costs beside a server that stores nothing, how much can go on for ever, and how long it
 //! takes until events can be searched. Ratios are of one run; DECISIONS.md says how the figures are quoted.
 //!
-//! `cargo bench -p eye-benches --bench http -- [burst|sustained|searchable|all] [--json]`
+//! `cargo bench -p eye-benches --bench http -- [burst|sustained|searchable|overload|soak|all] [--json]`
 //!
 //! | variable | default | |
 //! | --- | --- | --- |
@@ -11,6 +11,8 @@
 //! | `EYE_BENCH_BURST_SECONDS` | 10 | length of a burst |
 //! | `EYE_BENCH_SECONDS` | 60 | length of the sustained run; the full form is 300 |
 //! | `EYE_BENCH_COUNT` | 1,000,000 | events until searchable |
+//! | `EYE_BENCH_OVERLOAD_SECONDS` | 30 | length of the overload |
+//! | `EYE_BENCH_SOAK_SECONDS` | 240 | length of the soak; the full form is 1,800 |
 
 // A bench that cannot go on stops with the reason; there is nobody to hand an error to.
 #![allow(clippy::unwrap_used)]
@@ -20,14 +22,14 @@
 mod http {
     pub(crate) mod burst;
     pub(crate) mod noop;
-    pub(crate) mod report;
+    pub(crate) mod overload;
     pub(crate) mod searchable;
-    pub(crate) mod server;
+    pub(crate) mod soak;
     pub(crate) mod sustained;
 }
 
-use http::report::Report;
-use http::{burst, noop, searchable, sustained};
+use http::{burst, noop, overload, searchable, soak, sustained};
+use workload::Report;
 
 /// The same as the product's, as the no-op server lives in this program.
 #[global_allocator]
@@ -49,19 +51,27 @@ fn main() {
         .collect();
     if wanted.is_empty() && !arguments.iter().any(|argument| argument == "--bench") {
         println!(
-            "nothing measured: run `cargo bench -p eye-benches --bench http -- [burst|sustained|searchable|all] [--json]`"
+            "nothing measured: run `cargo bench -p eye-benches --bench http -- [burst|sustained|searchable|overload|soak|all] [--json]`"
         );
         return;
     }
     for name in &wanted {
         assert!(
-            ["burst", "sustained", "searchable", "all"].contains(name),
+            [
+                "burst",
+                "sustained",
+                "searchable",
+                "overload",
+                "soak",
+                "all"
+            ]
+            .contains(name),
             "no bench is called {name}"
         );
     }
     let asked_for =
         |name: &str| wanted.is_empty() || wanted.contains(&"all") || wanted.contains(&name);
-    let mut report = Report::new();
+    let mut report = Report::of_this_machine();
     if asked_for("burst") {
         burst::measure(&mut report);
     }
@@ -71,14 +81,11 @@ fn main() {
     if asked_for("searchable") {
         searchable::measure(&mut report);
     }
+    if asked_for("overload") {
+        overload::measure(&mut report);
+    }
+    if asked_for("soak") {
+        soak::measure(&mut report);
+    }
     report.print(arguments.iter().any(|argument| argument == "--json"));
-}
-
-/// A number from the environment, or the default.
-fn setting(name: &str, default: usize) -> usize {
-    std::env::var(name).map_or(default, |text| {
-        text.replace(['_', ','], "")
-            .parse()
-            .unwrap_or_else(|_| panic!("{name}={text} is no number"))
-    })
 }

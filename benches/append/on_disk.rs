@@ -1,6 +1,6 @@
 //! Appending on the disk, beside a bare writer of the same groups.
 
-use super::{BATCH, Ids, batch_of, batches, median, send};
+use super::{BATCH, batches, median, onto_a_spare, send};
 use eye_log::storage::{Storage, StorageFile};
 use eye_log::{Log, LogConfig};
 use std::fs::File;
@@ -8,7 +8,7 @@ use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use workload::Events;
 
 /// Appends on the disk, beside a bare writer of groups of the same sizes into a zero-filled file.
@@ -26,17 +26,8 @@ pub(crate) fn measure(events: &Events) {
             ..LogConfig::default()
         };
         let (log, _) = Log::open_in(Arc::new(watched), config).unwrap();
-        // In service a segment is the spare that was filled ahead: so here.
-        send(&log, vec![batch_of(events.batch(0, BATCH), Ids::None, 0)]);
-        log.roll().unwrap();
-        let spare = folder.path().join("spare");
-        while std::fs::metadata(&spare).map_or(0, |spare| spare.len()) < SEGMENT {
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        std::thread::sleep(Duration::from_secs(1));
-        send(&log, vec![batch_of(events.batch(1, BATCH), Ids::None, 0)]);
-        log.roll().unwrap();
-        std::thread::sleep(Duration::from_secs(2));
+        let disk = eye_log::storage::Disk::new(folder.path());
+        onto_a_spare(&log, &disk, events, SEGMENT);
         groups.lock().unwrap().clear();
         let batches = batches(events, BATCH);
         let count = batches.len() * BATCH;

@@ -1,14 +1,12 @@
 //! A burst of ten seconds, the real server and the no-op in turns: how much of the ceiling is left once every answer
 //! waits for the disk. Expected: at least 0.6 for single events at 256 connections, 0.3 for batches of 500 at 8.
 
-use super::report::{Report, median};
-use super::server::{NoopServer, RealServer};
-use crate::setting;
+use super::noop::NoopServer;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 use workload::process::cpu_seconds;
-use workload::{Events, Load, Outcome};
+use workload::{Events, Load, Outcome, RealServer, Report, median, setting};
 
 /// As many different events as a burst uses; then they come again.
 const EVENTS: usize = 200_000;

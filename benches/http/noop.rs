@@ -3,6 +3,9 @@
 
 use axum::body::Body;
 use axum::http::Request;
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
 use tower::ServiceExt as _;
 
 /// The argument that makes this program the no-op server.
@@ -44,4 +47,46 @@ pub(crate) fn serve() {
         );
         app.serve_to_nowhere(listener).await;
     });
+}
+
+/// The running one.
+pub(crate) struct NoopServer {
+    child: Child,
+    pub(crate) address: SocketAddr,
+    pub(crate) token: String,
+}
+
+impl NoopServer {
+    /// Starts this very program again as the no-op server.
+    pub(crate) fn start() -> NoopServer {
+        let program = std::env::current_exe().expect("the running program has a path");
+        let mut child = Command::new(program)
+            .arg(COMMAND)
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("it can be started");
+        let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
+        let mut line = || lines.next().expect("a line").expect("text");
+        let address = line();
+        let address = address
+            .parse()
+            .unwrap_or_else(|_| panic!("no address: {address:?}"));
+        let token = line();
+        NoopServer {
+            child,
+            address,
+            token,
+        }
+    }
+
+    pub(crate) fn process_id(&self) -> u32 {
+        self.child.id()
+    }
+}
+
+impl Drop for NoopServer {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }

@@ -1,15 +1,12 @@
 //! From first byte to searchable: a million events by `POST /events` in batches of 5,000 on two connections, until the
 //! index has reached the end. Expected: at most 35 µs of the server's CPU an event and at least 30,000 events/s.
 
-use super::report::Report;
-use super::server::RealServer;
-use crate::setting;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::thread;
 use std::time::{Duration, Instant};
 use workload::process::{MemoryWatch, bytes_on_disk, cpu_seconds};
-use workload::{Events, Load};
+use workload::{Events, Load, RealServer, Report, setting};
 
 const NAME: &str = "first byte to searchable";
 const BATCH: usize = 5_000;

@@ -1,16 +1,13 @@
 //! The rate that can go on for ever: the highest offered one at which an event is searchable within a second of its
 //! acknowledgement, all the time. Found by steps, then held for `EYE_BENCH_SECONDS`.
 
-use super::report::Report;
-use super::server::RealServer;
-use crate::setting;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 use workload::process::cpu_seconds;
-use workload::{Events, Load, Outcome};
+use workload::{Events, Load, Outcome, RealServer, Report, setting};
 
 const EVENTS: usize = 500_000;
 const LAG_MAX_SECONDS: f64 = 1.0;

@@ -6,6 +6,8 @@
 //! | `web_events` | events in the shape and proportions of `shared/bench/web_events.py` |
 //! | `load` | requests over N connections, as fast as they are answered or at a rate |
 //! | `process` | CPU and memory of another process |
+//! | `server` | the product, started as the tests start it |
+//! | `report` | the figures, for reading and for keeping |
 
 // A bench that cannot go on stops with the reason; there is nobody to hand an error to.
 #![allow(clippy::unwrap_used)]
@@ -14,8 +16,21 @@
 
 pub mod load;
 pub mod process;
+pub mod report;
+pub mod server;
 pub mod source;
 mod web_events;
 
 pub use load::{Load, Outcome};
+pub use report::{Report, median};
+pub use server::RealServer;
 pub use source::Events;
+
+/// Returns a number from the environment, or the default.
+pub fn setting(name: &str, default: usize) -> usize {
+    std::env::var(name).map_or(default, |text| {
+        text.replace(['_', ','], "")
+            .parse()
+            .unwrap_or_else(|_| panic!("{name}={text} is no number"))
+    })
+}

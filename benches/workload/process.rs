@@ -38,6 +38,13 @@ pub fn anonymous_bytes(process: u32) -> u64 {
     kibibytes * 1024
 }
 
+/// Returns how many files, sockets among them, a process has open.
+pub fn open_files(process: u32) -> usize {
+    std::fs::read_dir(format!("/proc/{process}/fd"))
+        .expect("the process is there")
+        .count()
+}
+
 /// Returns the bytes that a folder takes on the disk (as allocated, as `du` counts).
 pub fn bytes_on_disk(folder: &Path) -> u64 {
     use std::os::unix::fs::MetadataExt;

@@ -4,6 +4,8 @@
 use crate::web_events;
 use std::io::Read;
 use std::ops::Range;
+use std::path::Path;
+use support::Random;
 
 /// Events as NDJSON.
 #[derive(Debug)]
@@ -20,11 +22,7 @@ impl Events {
     pub fn of_the_environment(count: usize) -> Events {
         match std::env::var("EYE_BENCH_EVENTS") {
             Ok(path) => {
-                let mut text = Vec::new();
-                let mut file = std::fs::File::open(&path)
-                    .unwrap_or_else(|error| panic!("EYE_BENCH_EVENTS={path}: {error}"));
-                file.read_to_end(&mut text).unwrap();
-                let events = Events::new(path.clone(), text, count);
+                let events = Events::of_file(Path::new(&path), count);
                 assert_eq!(
                     events.len(),
                     count,
@@ -32,11 +30,23 @@ impl Events {
                 );
                 events
             }
-            Err(_) => {
-                let name = format!("made like web_events.py, seed {}", web_events::SEED);
-                Events::new(name, web_events::text(count), count)
-            }
+            Err(_) => Events::made(count, web_events::SEED),
         }
+    }
+
+    /// Returns events made like those of `web_events.py`, from a seed.
+    pub fn made(count: usize, seed: u64) -> Events {
+        let name = format!("made like web_events.py, seed {seed}");
+        Events::new(name, web_events::text(count, seed), count)
+    }
+
+    /// Returns the events of an NDJSON file, the first `most` of them.
+    pub fn of_file(path: &Path, most: usize) -> Events {
+        let mut text = Vec::new();
+        let mut file =
+            std::fs::File::open(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        file.read_to_end(&mut text).unwrap();
+        Events::new(path.display().to_string(), text, most)
     }
 
     fn new(name: String, mut text: Vec<u8>, count: usize) -> Events {
@@ -51,6 +61,19 @@ impl Events {
         let bounds: Vec<usize> = std::iter::once(0).chain(ends.take(count)).collect();
         text.truncate(*bounds.last().expect("there is a first bound"));
         Events { name, text, bounds }
+    }
+
+    /// Returns the same events in another order.
+    pub fn shuffled(&self, random: &mut Random) -> Events {
+        let mut order: Vec<usize> = (0..self.len()).collect();
+        for place in (1..order.len()).rev() {
+            order.swap(place, random.index(place + 1));
+        }
+        let mut text = Vec::with_capacity(self.bytes());
+        for event in order {
+            text.extend_from_slice(self.lines(event..event + 1));
+        }
+        Events::new(format!("{}, shuffled", self.name), text, self.len())
     }
 
     /// Returns what the events are, for the record.
@@ -101,8 +124,8 @@ mod tests {
 
     #[test]
     fn made_events_are_json_and_the_same_every_time() {
-        let text = web_events::text(2_000);
-        assert_eq!(text, web_events::text(2_000));
+        let text = web_events::text(2_000, web_events::SEED);
+        assert_eq!(text, web_events::text(2_000, web_events::SEED));
         let events = Events::new(String::new(), text, 2_000);
         assert_eq!(events.len(), 2_000);
         for number in 0..events.len() {

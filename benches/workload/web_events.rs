@@ -6,7 +6,7 @@ use std::f64::consts::TAU;
 use std::fmt::Write;
 use support::{Random, time};
 
-/// The seed of the events, as in the original.
+/// The seed of the events where none is named, as in the original.
 pub(crate) const SEED: u64 = 42;
 /// 2021-01-01T00:00:00Z in microseconds.
 const BEGINNING: i64 = 1_609_459_200_000_000;
@@ -71,9 +71,9 @@ const FIELDS: [&str; 6] = [
     "message",
 ];
 
-/// Returns `count` events, a line each.
-pub(crate) fn text(count: usize) -> Vec<u8> {
-    let mut site = Site::new(Random::new(SEED));
+/// Returns `count` events of a seed, a line each.
+pub(crate) fn text(count: usize, seed: u64) -> Vec<u8> {
+    let mut site = Site::new(Random::new(seed));
     let mut visits: Vec<Visit> = Vec::new();
     let mut steps: Vec<(f64, u32, bool)> = Vec::with_capacity(count);
     while steps.len() < count {

@@ -3,13 +3,14 @@
 use serde_json::{Map, Value, json};
 
 /// The figures of a run, in the order they came.
-pub(crate) struct Report {
+#[derive(Debug)]
+pub struct Report {
     rows: Vec<(String, String, Value, &'static str)>,
 }
 
 impl Report {
     /// Returns a report that says on what machine it was made.
-    pub(crate) fn new() -> Report {
+    pub fn of_this_machine() -> Report {
         let mut report = Report { rows: Vec::new() };
         let processor = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let model = processor
@@ -23,12 +24,12 @@ impl Report {
     }
 
     /// Adds a remark, and prints it at once so that one can watch.
-    pub(crate) fn text(&mut self, section: &str, name: &str, text: impl Into<String>) {
+    pub fn text(&mut self, section: &str, name: &str, text: impl Into<String>) {
         self.add(section, name, Value::String(text.into()), "");
     }
 
     /// Adds a figure with its unit.
-    pub(crate) fn figure(&mut self, section: &str, name: &str, value: f64, unit: &'static str) {
+    pub fn figure(&mut self, section: &str, name: &str, value: f64, unit: &'static str) {
         self.add(section, name, json!(value), unit);
     }
 
@@ -39,7 +40,7 @@ impl Report {
     }
 
     /// Prints everything to standard output.
-    pub(crate) fn print(&self, as_json: bool) {
+    pub fn print(&self, as_json: bool) {
         if as_json {
             let mut sections: Map<String, Value> = Map::new();
             for (section, name, value, unit) in &self.rows {
@@ -97,7 +98,7 @@ fn shown(value: &Value) -> String {
 }
 
 /// The middle one of some figures.
-pub(crate) fn median(mut figures: Vec<f64>) -> f64 {
+pub fn median(mut figures: Vec<f64>) -> f64 {
     figures.sort_by(f64::total_cmp);
     figures[figures.len() / 2]
 }
