@@ -76,7 +76,10 @@ pub(crate) fn send(server: &RealServer, set: &Set) {
 pub(crate) fn settle(section: &str, server: &RealServer, sets: &[Set], report: &mut Report) {
     let began = Instant::now();
     server.eye.wait_until_indexed();
-    let compacted = server.eye.command(["compact"]);
+    let data = server.eye.data().as_os_str();
+    let compacted = server
+        .eye
+        .command(["compact".as_ref(), "--data".as_ref(), data]);
     assert!(compacted.status.success(), "{compacted:?}");
     // What is sealed last is merged last; nobody is busy once no processor time goes by.
     let process = server.eye.process_id();

@@ -1,5 +1,8 @@
 //! What one question may use. Past a bound the answer is an error that names it, or says itself that it was bounded.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 /// A bound on a question.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Bound {
@@ -60,6 +63,18 @@ pub const AGGS_NESTING: Bound = Bound {
     value: 5,
     unit: "levels",
 };
+
+/// What one question has taken of [`QUERY_MEMORY`], on all its threads.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Memory(Arc<AtomicUsize>);
+
+impl Memory {
+    /// Takes so many bytes more; says whether they were still there. What was taken stays taken until the question ends.
+    pub(crate) fn take(&self, bytes: usize) -> bool {
+        let before = self.0.fetch_add(bytes, Ordering::Relaxed);
+        before.saturating_add(bytes) <= QUERY_MEMORY.value
+    }
+}
 
 /// All of them.
 pub const BOUNDS: [&Bound; 8] = [

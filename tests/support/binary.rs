@@ -55,6 +55,7 @@ fn is_current(binary: &Path) -> bool {
         .collect();
     let manifests = [
         "Cargo.lock",
+        "eye-client/Cargo.toml",
         "eye-log/Cargo.toml",
         "eye-index/Cargo.toml",
         "eye-server/Cargo.toml",

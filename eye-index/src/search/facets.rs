@@ -17,15 +17,12 @@ use super::flatten::{NULL_ROOT, PATH_SEPARATOR};
 use super::matching::Matching;
 use super::part::Part;
 use super::query::Number;
-use crate::bounds::FACET_FIELDS;
+use crate::bounds::{FACET_FIELDS, QUERY_MEMORY};
 use crate::error::SearchError;
 pub use merge::{Double, FacetValue, FieldFigures, TYPES};
 use merge::{PartFigures, merge};
 pub use values::FieldColumns;
 pub(crate) use values::Values;
-
-/// So many values that are no strings of a dictionary are told apart at most.
-const OTHERS_MAX: usize = 1_000_000;
 
 /// What is wanted of a field.
 #[derive(Debug, Clone, Copy)]
@@ -47,6 +44,12 @@ pub(crate) fn facets(
         let mut asks: BTreeMap<DocId, BTreeSet<usize>> = BTreeMap::new();
         for (place, field) in fields.iter().enumerate() {
             let mut values = Values::open(field, part, matching.check)?;
+            if !matching.check.memory.take(values.counters_bytes()) {
+                return Err(SearchError::Bound {
+                    bound: &QUERY_MEMORY,
+                    clause: field.label().to_owned(),
+                });
+            }
             let counted = values.count(part, &docs, options.times);
             if matching.check.is_late() {
                 return Err(SearchError::Timeout);
@@ -158,7 +161,11 @@ fn from_the_log(
         found.dedup();
         let timestamp = times.then(|| part.timestamp(*doc));
         for values in found.chunk_by(|a, b| a.0 == b.0) {
-            figures[values[0].0].push_event(values.iter().map(|(_, value)| value), timestamp);
+            figures[values[0].0].push_event(
+                values.iter().map(|(_, value)| value),
+                timestamp,
+                &matching.check.memory,
+            );
         }
     }
     matching.check.verdict()

@@ -7,6 +7,7 @@ use eye_log::{Lookup, Offset, Reader, Registry};
 
 use super::matches::Subject;
 use crate::asker::Asker;
+use crate::bounds::Memory;
 use crate::error::SearchError;
 
 /// What looking costs may not exceed, and what went wrong, shared by all parts of one question.
@@ -16,6 +17,7 @@ pub(crate) struct LogCheck {
     pub(crate) registry: Arc<Registry>,
     deadline: Option<Instant>,
     asker: Asker,
+    pub(crate) memory: Memory,
     failure: Arc<Mutex<Option<SearchError>>>,
 }
 
@@ -26,6 +28,7 @@ impl LogCheck {
             registry,
             deadline,
             asker: Asker::current(),
+            memory: Memory::default(),
             failure: Arc::default(),
         }
     }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BinaryHeap, HashMap};
 use foldhash::fast::FixedState;
 use tantivy::columnar::BytesColumn;
 
-use super::OTHERS_MAX;
+use crate::bounds::Memory;
 use crate::error::SearchError;
 use crate::search::query::Number;
 
@@ -71,6 +71,17 @@ impl FacetValue {
         Self::Double(Double::of(value))
     }
 
+    /// Returns about how much memory it takes in a table of counts. Bytes.
+    fn memory_bytes(&self) -> usize {
+        // A table is half empty at worst.
+        let text = if let Self::Text(text) = self {
+            text.len()
+        } else {
+            0
+        };
+        2 * size_of::<(Self, u32)>() + text
+    }
+
     fn kind(&self) -> usize {
         match self {
             Self::Text(_) => 0,
@@ -114,8 +125,8 @@ pub(super) struct PartFigures {
     pub(super) strings: Option<(BytesColumn, Vec<u32>)>,
     /// What else there is.
     pub(super) others: Counts,
-    /// There were too many others to be told apart.
-    pub(super) overflows: bool,
+    /// Set where there were too many others to be told apart: at least so many.
+    pub(super) least: Option<u64>,
     pub(super) present: u64,
     pub(super) types: [u64; 4],
     pub(super) seen: Option<(i64, i64)>,
@@ -127,22 +138,30 @@ impl PartFigures {
         &mut self,
         values: impl Iterator<Item = &'v FacetValue>,
         timestamp: Option<i64>,
+        memory: &Memory,
     ) {
         let mut kinds = [false; 4];
         for value in values {
             kinds[value.kind()] = true;
             if *value != FacetValue::Null {
-                self.push_other(value.clone());
+                self.push_other(value.clone(), 1, memory);
             }
         }
         self.count_event(kinds, timestamp);
     }
 
-    pub(super) fn push_other(&mut self, value: FacetValue) {
-        *self.others.entry(value).or_default() += 1;
-        if self.others.len() > OTHERS_MAX {
-            self.overflows = true;
-            self.others.clear();
+    /// Counts a value of so many events, unless there is no memory left to tell values apart.
+    pub(super) fn push_other(&mut self, value: FacetValue, count: u32, memory: &Memory) {
+        if self.least.is_some() {
+            return;
+        }
+        if let Some(known) = self.others.get_mut(&value) {
+            *known += count;
+        } else if memory.take(value.memory_bytes()) {
+            self.others.insert(value, count);
+        } else {
+            self.least = Some(self.others.len() as u64 + 1);
+            self.others = Counts::default();
         }
     }
 
@@ -176,7 +195,7 @@ pub(super) fn merge(
     let mut others: BTreeMap<FacetValue, u64> = BTreeMap::new();
     let mut columns = Vec::new();
     for part in parts {
-        all.overflows |= part.overflows;
+        all.least = all.least.max(part.least);
         all.present += part.present;
         for (sum, types) in all.types.iter_mut().zip(part.types) {
             *sum += types;
@@ -189,11 +208,6 @@ pub(super) fn merge(
                 FacetValue::Text(text) => *texts.entry(text).or_default() += u64::from(count),
                 value => *others.entry(value).or_default() += u64::from(count),
             }
-        }
-        all.overflows |= texts.len() + others.len() > OTHERS_MAX;
-        if all.overflows {
-            texts.clear();
-            others.clear();
         }
         columns.extend(part.strings);
     }
@@ -213,14 +227,14 @@ pub(super) fn merge(
         present: all.present,
         missing: total.saturating_sub(all.present),
         distinct: top.distinct,
-        distinct_exact: !all.overflows,
+        distinct_exact: all.least.is_none(),
         values: Vec::new(),
         other: top.sum,
         types: all.types,
         seen: all.seen,
     };
-    if all.overflows {
-        figures.distinct = top.distinct.max(OTHERS_MAX as u64);
+    if let Some(least) = all.least {
+        figures.distinct = top.distinct.max(least);
         figures.other = all.present;
     } else {
         let mut values: Vec<_> = top.best.into_iter().map(|Reverse(one)| one).collect();
@@ -353,6 +367,28 @@ mod tests {
         doubles.sort_unstable_by(f64::total_cmp);
         let back: Vec<f64> = ordered.into_iter().map(Double::value).collect();
         assert_eq!(back, doubles);
+    }
+
+    #[test]
+    fn values_beyond_the_memory_are_not_told_apart_and_that_is_said() {
+        let memory = Memory::default();
+        let mut part = PartFigures::default();
+        let long = "x".repeat(1 << 20);
+        for number in 0..70 {
+            part.push_other(FacetValue::Text(format!("{number}{long}")), 1, &memory);
+            part.count_event([true, false, false, false], None);
+        }
+        let figures = merge(vec![part], 100, 3).expect("memory alone");
+        assert!(!figures.distinct_exact && figures.values.is_empty());
+        assert!(
+            (60..=70).contains(&figures.distinct),
+            "{}",
+            figures.distinct
+        );
+        assert_eq!(
+            (figures.present, figures.missing, figures.other),
+            (70, 30, 70)
+        );
     }
 
     #[test]

@@ -44,6 +44,16 @@ impl FieldColumns {
         })
     }
 
+    /// Returns the name, for people.
+    pub(super) fn label(&self) -> &str {
+        match self {
+            Self::Label(name) => name,
+            Self::Application(_) => "application",
+            Self::Session => "session_id",
+            Self::Data(path) => path,
+        }
+    }
+
     pub(super) fn path(&self) -> Option<&str> {
         match self {
             Self::Data(path) => Some(path),
@@ -137,6 +147,11 @@ impl<'q> Values<'q> {
         Ok(values)
     }
 
+    /// Returns how much memory counting takes for the strings of the dictionary. Bytes.
+    pub(super) fn counters_bytes(&self) -> usize {
+        self.strings.as_ref().map_or(0, BytesColumn::num_terms) * size_of::<u32>()
+    }
+
     /// Counts the values of these documents.
     pub(super) fn count(&mut self, part: &Part, docs: &Docs, times: bool) -> Counted {
         let mut counted = Counted {
@@ -174,7 +189,7 @@ impl<'q> Values<'q> {
                         FacetValue::Null => kinds[3] = true,
                     }
                     if value != FacetValue::Null {
-                        counted.figures.push_other(value);
+                        counted.figures.push_other(value, 1, &self.check.memory);
                     }
                 }
                 let timestamp = times.then(|| part.timestamp(doc));
@@ -196,7 +211,9 @@ impl<'q> Values<'q> {
                         && let Ok(session) = Uuid::from_slice(&bytes)
                     {
                         let value = FacetValue::Text(session.to_string());
-                        counted.figures.others.insert(value, *count);
+                        counted
+                            .figures
+                            .push_other(value, *count, &self.check.memory);
                     }
                 }
             }
