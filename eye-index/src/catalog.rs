@@ -10,7 +10,7 @@ mod block;
 mod store;
 mod tail;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -274,29 +274,6 @@ impl Catalog {
         }))
     }
 
-    /// Returns the largest session id at or below `most` (below it, if `exclusive`); nothing may be left to see of it.
-    pub(crate) fn session_at_or_below(
-        &self,
-        most: Uuid,
-        exclusive: bool,
-    ) -> Result<Option<Uuid>, SearchError> {
-        let in_memory = {
-            let memory = self.read();
-            let largest = |sessions: &BTreeMap<Uuid, Block>| {
-                let below = if exclusive {
-                    sessions.range(..most).next_back()
-                } else {
-                    sessions.range(..=most).next_back()
-                };
-                below.map(|(session, _)| *session)
-            };
-            let closing = memory.closing.iter().map(|tail| largest(&tail.sessions));
-            closing.max().flatten().max(largest(&memory.tail.sessions))
-        };
-        let stored = self.store().session_at_or_below(most, exclusive)?;
-        Ok(in_memory.max(stored))
-    }
-
     /// Syncs everything written.
     pub(crate) fn sync(&self) -> Result<(), IndexError> {
         self.store().sync()
@@ -473,23 +450,6 @@ mod tests {
         catalog.close_segment(4);
         catalog.write_closed().unwrap();
         assert_eq!(offsets(&catalog, 1, 100), [0, 2, 3]);
-    }
-
-    #[test]
-    fn sessions_are_walked_downwards_over_memory_and_sled() {
-        let folder = tempfile::tempdir().unwrap();
-        let catalog = Catalog::open(folder.path()).unwrap();
-        catalog.apply(&[event(5, 0, 0), event(2, 0, 1)], 2);
-        catalog.close_segment(2);
-        catalog.write_closed().unwrap();
-        catalog.apply(&[event(3, 0, 2), event(5, 0, 3)], 4);
-        let mut walked = Vec::new();
-        let mut next = catalog.session_at_or_below(Uuid::max(), false).unwrap();
-        while let Some(session) = next {
-            walked.push(session.as_u128());
-            next = catalog.session_at_or_below(session, true).unwrap();
-        }
-        assert_eq!(walked, [5, 3, 2]);
     }
 
     #[test]

@@ -22,21 +22,21 @@ use crate::purge::Purged;
 use crate::rebuilding;
 use crate::sealing::SealQueue;
 use crate::search::aggs::{Aggregated, Aggs, aggregate};
+use crate::search::by_session::by_session;
 use crate::search::facets::{
     FacetOptions, FacetValue, FieldColumns, FieldFigures, Values, facets, paths,
 };
 use crate::search::histogram::{Buckets, Histogram, histogram};
-use crate::search::matches::{Subject, clause_holds};
 use crate::search::part::Part;
 use crate::search::query::{Clause, Field, Kind, Span, Test};
 use crate::search::score::best;
 use crate::search::shards::Shards;
 use crate::search::steps::StepEvents;
-use crate::search::{Fields, LogCheck, Matching, collect, collect_all, count, in_log_order, plan};
+use crate::search::{Fields, LogCheck, Matching, collect, count, in_log_order, plan};
 use eye_log::priority::lower_priority;
 
-/// Up to so many matches, a list by session is made by sorting them; beyond, by walking the sessions.
-const SORTED_MAX: usize = 100_000;
+/// So many events with one id are looked for at most.
+const SAME_ID_MAX: usize = 100_000;
 
 /// How far purging stands back.
 const PURGE_NICE: i32 = 10;
@@ -208,17 +208,17 @@ impl Index {
 
     /// Returns a page of the matches, in any order. Blocks.
     pub fn search(&self, request: &SearchRequest) -> Result<SearchAnswer, SearchError> {
-        if request.order == Order::BySession {
-            return self.search_by_session(request);
-        }
         let (check, parts) = (self.check(request), self.inner.shards.parts());
         let fields = self.inner.shards.fields();
         let plan = plan(request, fields, &check, &self.hidden())?;
-        if request.order == Order::BestFirst {
-            let matching = Matching::new(&parts, &plan, fields, request, &check)?;
-            return best(&matching, &parts, fields, request);
+        let matching = || Matching::new(&parts, &plan, fields, request, &check);
+        match request.order {
+            Order::BestFirst => best(&matching()?, &parts, fields, request),
+            Order::BySession => by_session(&matching()?, request),
+            Order::NewestFirst | Order::OldestFirst => {
+                collect(&parts, &plan, fields, request, &check)
+            }
         }
-        collect(&parts, &plan, fields, request, &check)
     }
 
     /// Counts the matches, all of them. Blocks.
@@ -398,83 +398,6 @@ impl Index {
         )
     }
 
-    /// Few matches are collected and sorted; many are met by walking the sessions downwards.
-    fn search_by_session(&self, request: &SearchRequest) -> Result<SearchAnswer, SearchError> {
-        let (check, parts) = (self.check(request), self.inner.shards.parts());
-        let fields = self.inner.shards.fields();
-        let plan = plan(request, fields, &check, &self.hidden())?;
-        let found = collect_all(&parts, &plan, fields, request, &check, SORTED_MAX)?;
-        let Some(mut hits) = found else {
-            return self.walk_sessions(request, &check);
-        };
-        let rank = |hit: &Hit| (hit.session, hit.timestamp, hit.offset);
-        hits.sort_unstable_by_key(|hit| std::cmp::Reverse(rank(hit)));
-        if let Some(after) = &request.after {
-            hits.retain(|hit| rank(hit) < rank(after));
-        }
-        let more = hits.len() > request.limit;
-        hits.truncate(request.limit);
-        Ok(SearchAnswer::of(hits, more))
-    }
-
-    fn walk_sessions(
-        &self,
-        request: &SearchRequest,
-        check: &LogCheck,
-    ) -> Result<SearchAnswer, SearchError> {
-        let (catalog, hidden) = (&self.inner.catalog, self.hidden());
-        let mut hits = Vec::new();
-        let resumed = request.after.and_then(|place| place.session);
-        // One session alone needs no walk.
-        let from = request.session.or(resumed).unwrap_or(Uuid::max());
-        let mut next = catalog.session_at_or_below(from, false)?;
-        let mut looker = check.looker();
-        while let Some(session) = next {
-            check.verdict()?;
-            let blocks = catalog.blocks(session, request.as_of, &hidden)?;
-            let owned = |block: &crate::catalog::Block| {
-                request
-                    .application
-                    .is_none_or(|application| application == block.application)
-            };
-            let mut entries: Vec<(i64, Offset)> = blocks
-                .iter()
-                .filter(|block| owned(block))
-                .flat_map(|block| &block.entries)
-                .map(|entry| (entry.timestamp, entry.offset))
-                .filter(|(timestamp, _)| {
-                    request.from.is_none_or(|from| *timestamp >= from)
-                        && request.to.is_none_or(|to| *timestamp < to)
-                })
-                .collect();
-            if let Some(after) = request.after.filter(|after| after.session == Some(session)) {
-                entries.retain(|entry| *entry < (after.timestamp, after.offset));
-            }
-            entries.sort_unstable_by(|a, b| b.cmp(a));
-            for (timestamp, offset) in entries {
-                if !needs_event(request)
-                    || looker.passes(offset, |subject| passes(request, subject))
-                {
-                    if hits.len() == request.limit {
-                        check.verdict()?;
-                        return Ok(SearchAnswer::of(hits, true));
-                    }
-                    hits.push(Hit {
-                        session: Some(session),
-                        timestamp,
-                        offset,
-                    });
-                }
-            }
-            next = match request.session {
-                Some(_) => None,
-                None => catalog.session_at_or_below(session, true)?,
-            };
-        }
-        check.verdict()?;
-        Ok(SearchAnswer::of(hits, false))
-    }
-
     /// Returns a session in figures, as of an offset; `None` when there is none. Blocks.
     pub fn session(
         &self,
@@ -520,7 +443,7 @@ impl Index {
             as_of,
             order: Order::NewestFirst,
             after: None,
-            limit: SORTED_MAX,
+            limit: SAME_ID_MAX,
             deadline: None,
         };
         let mut offsets: Vec<Offset> = self
@@ -584,27 +507,6 @@ impl Index {
     pub fn close(&self) {
         self.inner.close();
     }
-}
-
-/// Says whether an event has to be looked at to know that it is wanted.
-fn needs_event(request: &SearchRequest) -> bool {
-    request.query.kind != Kind::All
-        || request.category.is_some()
-        || request.name.is_some()
-        || request.session.is_some()
-}
-
-fn passes(request: &SearchRequest, subject: &Subject<'_>) -> bool {
-    let event = subject.event;
-    request
-        .category
-        .as_ref()
-        .is_none_or(|category| category == event.category)
-        && request.name.as_ref().is_none_or(|name| name == event.name)
-        && request
-            .session
-            .is_none_or(|session| session == event.session_id)
-        && clause_holds(&request.query, subject)
 }
 
 impl Inner {
@@ -900,15 +802,6 @@ mod tests {
                     expected.iter().map(|row| row.1).collect::<Vec<_>>(),
                     "{order:?}"
                 );
-                // The other way to the same list.
-                if order == Order::BySession {
-                    let request = store.request("name:three", order, 1000);
-                    let walked = store
-                        .index
-                        .walk_sessions(&request, &store.index.check(&request))
-                        .unwrap();
-                    assert_eq!(walked.hits, store.index.search(&request).unwrap().hits);
-                }
             }
             let session = store
                 .index

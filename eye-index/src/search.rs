@@ -2,6 +2,7 @@
 
 pub mod aggs;
 pub mod bare;
+pub(crate) mod by_session;
 pub mod chain;
 mod collect;
 mod columns;
@@ -30,7 +31,7 @@ mod time;
 pub mod watch;
 pub mod words;
 
-pub(crate) use collect::{collect, collect_all, count, in_log_order};
+pub(crate) use collect::{collect, count, in_log_order};
 pub(crate) use flatten::Flattener;
 pub(crate) use log_check::LogCheck;
 pub(crate) use matching::Matching;

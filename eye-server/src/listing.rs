@@ -73,13 +73,8 @@ impl Listing {
         };
         let (application, nothing) = narrow(state, scope, parameters.text("application"));
         let order = order(kind, parameters.text("order"))?;
-        // A list by session walks the catalog where many events match.
-        let needs = match order {
-            Order::BySession => Needs::Both,
-            Order::NewestFirst | Order::OldestFirst | Order::BestFirst => Needs::Search,
-        };
         Ok(Self {
-            wanted: Wanted::of(state, &parameters, needs)?,
+            wanted: Wanted::of(state, &parameters, Needs::Search)?,
             from,
             to,
             count: parameters.boolean("count")?,

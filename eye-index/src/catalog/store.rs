@@ -151,21 +151,6 @@ impl Store {
         })
     }
 
-    /// Returns the largest session id at or below `most` (below it, if `exclusive`).
-    pub(super) fn session_at_or_below(
-        &self,
-        most: Uuid,
-        exclusive: bool,
-    ) -> Result<Option<Uuid>, IndexError> {
-        let end = key(most, if exclusive { 0 } else { Offset::MAX });
-        let last = self
-            .db
-            .range([SESSION_PREFIX].as_slice()..end.as_slice())
-            .next_back()
-            .transpose()?;
-        Ok(last.and_then(|(key, _)| Uuid::from_slice(key.get(1..17)?).ok()))
-    }
-
     /// Syncs everything written.
     pub(super) fn sync(&self) -> Result<(), IndexError> {
         // sled's flush is no fsync on Linux, so its files are synced from outside.

@@ -134,10 +134,10 @@ impl Store {
             request.session = Some(SECRET_SESSION);
             shown.insert(self.index.search(&request).unwrap().hits.len());
         }
-        let walked = self.request("*", Order::BySession);
-        let walked = self.index.search(&walked).unwrap().hits;
+        let listed = self.request("*", Order::BySession);
+        let listed = self.index.search(&listed).unwrap().hits;
         shown.insert(
-            walked
+            listed
                 .iter()
                 .filter(|hit| hit.session == Some(SECRET_SESSION))
                 .count(),
@@ -156,7 +156,7 @@ impl Store {
             .count(&self.request("*", Order::NewestFirst))
             .unwrap();
         assert_eq!(self.index.status().events, all);
-        assert_eq!(walked.len() as u64, all);
+        assert_eq!(listed.len() as u64, all);
         (shown, all)
     }
 

@@ -15,12 +15,12 @@ use tantivy::aggregation::{
 };
 use tantivy::collector::SegmentCollector as _;
 use tantivy::columnar::{
-    BytesColumn, Cardinality, Column, ColumnType, MonotonicallyMappableToU64, RowId,
+    BytesColumn, Cardinality, Column, ColumnType, DynamicColumn, MonotonicallyMappableToU64, RowId,
 };
 use tantivy::{DocId, SegmentReader, TantivyError};
 use uuid::Uuid;
 
-use super::flatten::column_of;
+use super::flatten::{LEFT_OUT_ROOT, column_of};
 use super::matching::{Docs, Matching};
 use super::query::DataPath;
 use crate::bounds::{AGGS_BUCKETS, AGGS_MAX, AGGS_NESTING, QUERY_MEMORY};
@@ -63,8 +63,8 @@ const TOGETHER: u32 = 1024;
 #[derive(Debug, Clone)]
 pub struct Aggs {
     request: Aggregations,
-    /// Whether a field of `data` is looked at.
-    data: bool,
+    /// The columns that mark values of the fields of `data` which are in no column.
+    left_out: Vec<String>,
     /// Whether timestamps are.
     timestamps: bool,
 }
@@ -74,8 +74,8 @@ pub struct Aggs {
 pub struct Aggregated {
     /// As Elasticsearch shapes it: a member for each aggregation.
     pub aggs: Value,
-    /// Matching events that have values which the columns do not hold (longer than 256 bytes, beyond the 10,000 paths), and that
-    /// are therefore not in `aggs`. 0 where no field of `data` is asked for.
+    /// Matching events that have values of these fields which no column holds (longer than 256 bytes, beyond the 10,000
+    /// paths), and that are therefore not in `aggs`.
     pub unseen: u64,
 }
 
@@ -88,7 +88,7 @@ impl Aggs {
             serde_json::from_value(request).map_err(|error| format!("cannot be read: {error}."))?;
         Ok(Self {
             request,
-            data: read.data,
+            left_out: read.left_out,
             timestamps: read.timestamps,
         })
     }
@@ -98,7 +98,7 @@ impl Aggs {
 #[derive(Debug, Default)]
 struct Reading {
     count: usize,
-    data: bool,
+    left_out: Vec<String>,
     timestamps: bool,
 }
 
@@ -193,13 +193,14 @@ impl Reading {
                 return Err(format!("{place}: {name} cannot be aggregated."));
             }
             path => {
-                self.data = true;
                 let path = path.strip_prefix("data.").unwrap_or(path);
                 if path.is_empty() {
                     return Err(format!("{place}: the field has no name."));
                 }
                 let segments = path.split('.').map(str::to_owned).collect();
-                column_of(None, &DataPath { segments }).0
+                let path = DataPath { segments };
+                self.left_out.push(column_of(Some(LEFT_OUT_ROOT), &path).0);
+                column_of(None, &path).0
             }
         })
     }
@@ -232,12 +233,21 @@ pub(crate) fn aggregate(matching: &Matching<'_>, aggs: &Aggs) -> Result<Aggregat
                 ));
             }
         }
-        let partial = part
-            .reader
-            .fast_fields()
-            .u64("partial")
-            .ok()
-            .filter(|column| aggs.data && column.max_value() > 0);
+        let fast = part.reader.fast_fields();
+        let partial = fast.u64("partial").ok();
+        let partial = partial.filter(|column| !aggs.left_out.is_empty() && column.max_value() > 0);
+        let mut left_out = Vec::new();
+        for name in &aggs.left_out {
+            for handle in fast.dynamic_column_handles(name)? {
+                if let DynamicColumn::Bool(column) = handle.open()? {
+                    left_out.push(column);
+                }
+            }
+        }
+        let not_seen = |doc: &&DocId| {
+            partial.as_ref().is_some_and(|partial| partial.first(**doc) == Some(1))
+                || left_out.iter().any(|column| column.first(**doc).is_some())
+        };
         let mut unseen = 0u64;
         let mut collector =
             AggregationSegmentCollector::from_agg_req_and_reader(&aggs.request, &part.reader, 0, &context)
@@ -246,9 +256,8 @@ pub(crate) fn aggregate(matching: &Matching<'_>, aggs: &Aggs) -> Result<Aggregat
             if matching.check.is_late() {
                 return Err(SearchError::Timeout);
             }
-            if let Some(partial) = &partial {
-                let is_partial = |doc: &&DocId| partial.first(**doc) == Some(1);
-                unseen += docs.iter().filter(is_partial).count() as u64;
+            if partial.is_some() || !left_out.is_empty() {
+                unseen += docs.iter().filter(not_seen).count() as u64;
             }
             collector.collect_block(docs);
             Ok(())
@@ -548,6 +557,6 @@ mod tests {
     #[test]
     fn a_name_may_be_that_of_a_member() {
         let read = Aggs::read(&json!({"field": {"terms": {"field": "path"}}}));
-        assert!(read.is_ok_and(|read| read.data && !read.timestamps));
+        assert!(read.is_ok_and(|read| read.left_out.len() == 1 && !read.timestamps));
     }
 }

@@ -18,7 +18,7 @@ use super::part::Part;
 use super::plan::Plan;
 use super::schema::Fields;
 use crate::error::SearchError;
-use crate::page::{Hit, Order, Place, SearchAnswer, SearchRequest};
+use crate::page::{Hit, Order, SearchAnswer, SearchRequest};
 
 /// The first visit looks at so many blocks, every further one at [`GROWTH`] times as many.
 const FIRST_BLOCKS: usize = 4;
@@ -270,45 +270,4 @@ pub(crate) fn in_log_order(
     }
     check.verdict()?;
     Ok((offsets, None))
-}
-
-/// Returns every match with its session, or `None` when there are more than `most`.
-pub(crate) fn collect_all(
-    parts: &[Arc<Part>],
-    plan: &Plan,
-    fields: &Fields,
-    request: &SearchRequest,
-    check: &LogCheck,
-    most: usize,
-) -> Result<Option<Vec<Place>>, SearchError> {
-    let weight = plan
-        .query()
-        .weight(EnableScoring::disabled_from_schema(&fields.schema))?;
-    let mut hits = Vec::new();
-    for part in parts
-        .iter()
-        .filter(|part| part.first_offset() < request.as_of)
-    {
-        if check.is_late() {
-            return Err(SearchError::Timeout);
-        }
-        let mut docs = weight.scorer(&part.reader, 1.0)?;
-        let mut passes = open_all(&plan.filters, &part.reader)?;
-        let mut doc = docs.doc();
-        while doc != TERMINATED {
-            if passes(doc) {
-                if hits.len() == most {
-                    return Ok(None);
-                }
-                hits.push(Hit {
-                    session: part.session(doc),
-                    timestamp: part.timestamp(doc),
-                    offset: part.offset(doc),
-                });
-            }
-            doc = docs.advance();
-        }
-    }
-    check.verdict()?;
-    Ok(Some(hits))
 }

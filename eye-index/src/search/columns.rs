@@ -11,7 +11,7 @@ use tantivy::index::SegmentId;
 use tantivy::{DocId, SegmentReader};
 
 use super::docsets::{Filter, Passes};
-use super::flatten::{NULL_ROOT, column_of};
+use super::flatten::{LEFT_OUT_ROOT, NULL_ROOT, column_of};
 use super::log_check::LogCheck;
 use super::matches::{
     bool_holds, double_within, doubles_of, field_holds, label_holds, null_holds, number_holds,
@@ -109,7 +109,9 @@ struct Columns {
     nulls: Option<Column<bool>>,
     /// For existence: everything at the path or below it.
     any: Vec<DynamicColumn>,
-    /// Set for events whose values are not all in the columns.
+    /// Set for events with a value at the path that is in no column.
+    left_out: Option<Column<bool>>,
+    /// Set for events with paths that have no column.
     partial: Option<Column<u64>>,
 }
 
@@ -130,6 +132,7 @@ impl Columns {
             bools: Vec::new(),
             nulls: None,
             any: Vec::new(),
+            left_out: None,
             partial: None,
         };
         let Field::Data(path) = field else {
@@ -148,13 +151,14 @@ impl Columns {
             .u64("partial")
             .ok()
             .filter(|column| column.values.num_vals() > 0);
+        let (left_out_name, _) = column_of(Some(LEFT_OUT_ROOT), path);
         if exists {
-            for handle in fast
-                .dynamic_column_handles(&name)?
-                .into_iter()
-                .chain(fast.dynamic_subpath_column_handles(&name)?)
-            {
-                columns.any.push(handle.open()?);
+            for name in [&name, &left_out_name] {
+                let here = fast.dynamic_column_handles(name)?;
+                let below = fast.dynamic_subpath_column_handles(name)?;
+                for handle in here.into_iter().chain(below) {
+                    columns.any.push(handle.open()?);
+                }
             }
             return Ok(columns);
         }
@@ -166,12 +170,17 @@ impl Columns {
                 _ => {}
             }
         }
-        let (null_name, _) = column_of(Some(NULL_ROOT), path);
-        for handle in fast.dynamic_column_handles(&null_name)? {
-            if let DynamicColumn::Bool(column) = handle.open()? {
-                columns.nulls = Some(column);
+        let marks = |name: &str| -> tantivy::Result<Option<Column<bool>>> {
+            let mut marks = None;
+            for handle in fast.dynamic_column_handles(name)? {
+                if let DynamicColumn::Bool(column) = handle.open()? {
+                    marks = Some(column);
+                }
             }
-        }
+            Ok(marks)
+        };
+        columns.nulls = marks(&column_of(Some(NULL_ROOT), path).0)?;
+        columns.left_out = marks(&left_out_name)?;
         Ok(columns)
     }
 
@@ -182,6 +191,7 @@ impl Columns {
             && self.bools.is_empty()
             && self.nulls.is_none()
             && self.any.is_empty()
+            && self.left_out.is_none()
             && self.partial.is_none()
     }
 
@@ -190,16 +200,16 @@ impl Columns {
         match found {
             // The value may be another path's that is spelt alike.
             Answer::Yes if self.shared => Answer::Ask,
-            Answer::No
-                if self
-                    .partial
-                    .as_ref()
-                    .is_some_and(|partial| partial.first(doc) == Some(1)) =>
-            {
-                Answer::Ask
-            }
+            Answer::No if self.is_incomplete(doc) => Answer::Ask,
             found => found,
         }
+    }
+
+    fn is_incomplete(&self, doc: DocId) -> bool {
+        let partial = self.partial.as_ref();
+        let left_out = self.left_out.as_ref();
+        partial.is_some_and(|partial| partial.first(doc) == Some(1))
+            || left_out.is_some_and(|left_out| left_out.first(doc).is_some())
     }
 
     fn answer_of_values(&self, doc: DocId, test: &Test) -> Answer {

@@ -1,7 +1,7 @@
 //! What values a field has, and how often: over every match, not a sample.
 //!
-//! What must stay true: a count is of events, exact, or not said. Values come from the columns; of events that have some
-//! elsewhere (`partial`) all come from the log. Strings are merged in the order of the dictionaries, so that a million of
+//! What must stay true: a count is of events, exact, or not said. Values come from the columns; of an event that has one of
+//! the field elsewhere all of the field come from the log. Strings are merged in the order of the dictionaries, so that a million of
 //! them need no memory of their own.
 
 mod merge;
@@ -13,7 +13,7 @@ use eye_log::json::{Token, Tokens, unescape};
 use eye_log::record::EventRecord;
 use tantivy::DocId;
 
-use super::flatten::{NULL_ROOT, PATH_SEPARATOR};
+use super::flatten::{LEFT_OUT_ROOT, NULL_ROOT, PATH_SEPARATOR};
 use super::matching::Matching;
 use super::part::Part;
 use super::query::Number;
@@ -83,14 +83,12 @@ pub(crate) fn facets(
 /// with `prefix`. Events with values that have no place in the columns are read.
 pub(crate) fn paths(matching: &Matching<'_>, prefix: &str) -> Result<Vec<String>, SearchError> {
     let root = format!("data{PATH_SEPARATOR}");
-    let null_root = format!("{root}{NULL_ROOT}{PATH_SEPARATOR}");
+    let marks = [NULL_ROOT, LEFT_OUT_ROOT].map(|mark| format!("{root}{mark}{PATH_SEPARATOR}"));
     let parts = matching.by_part(|part, docs| {
         let mut names = BTreeSet::new();
         for (column, _) in part.columns().list_columns()? {
-            let path = column
-                .strip_prefix(&null_root)
-                .or_else(|| column.strip_prefix(&root));
-            if let Some(path) = path {
+            let marked = marks.iter().find_map(|mark| column.strip_prefix(mark));
+            if let Some(path) = marked.or_else(|| column.strip_prefix(&root)) {
                 let name = path.replace(PATH_SEPARATOR, ".");
                 if name.starts_with(prefix) {
                     names.insert(name);

@@ -1,8 +1,8 @@
 //! Makes documents of events: every string goes into the words, every value into the column of its path.
 //!
-//! What must stay true: it never fails, whatever an accepted event holds. What does not fit into a column makes the
-//! event partial: it is found by its words and built-in fields as ever, and by its `data` fields after a look at the
-//! log.
+//! What must stay true: it never fails, whatever an accepted event holds. A value that does not fit into a column is marked
+//! at its path, and the log is asked for it. A path without a column makes the event partial: it is found by its words and
+//! built-in fields as ever, and by any of its `data` fields after a look at the log.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -17,7 +17,7 @@ use super::query::DataPath;
 use super::room::Room;
 use super::schema::{Fields, STRING_SEPARATOR};
 
-/// Longer strings are no column values; an event that holds one is partial.
+/// Longer strings are no column values; where an event has one is marked ([`LEFT_OUT_ROOT`]).
 pub(crate) const COLUMN_VALUE_MAX_BYTES: usize = 256;
 /// Longer paths have no column.
 const PATH_MAX_BYTES: usize = 512;
@@ -27,6 +27,8 @@ pub(crate) const SHARD_PATHS_MAX: usize = 10_000;
 pub(crate) const PATH_SEPARATOR: char = '\u{1}';
 /// The root of the columns that say where a value is null; no key of an event is spelt so.
 pub(crate) const NULL_ROOT: &str = "\u{2}null";
+/// The root of the columns that say where an event has a value that is in no column.
+pub(crate) const LEFT_OUT_ROOT: &str = "\u{2}out";
 
 /// Collects the documents of a batch.
 #[derive(Debug)]
@@ -197,11 +199,15 @@ impl Flattener {
                     let changed = string.contains(STRING_SEPARATOR);
                     let range = self.push_string(string);
                     let fits = string.len() <= COLUMN_VALUE_MAX_BYTES && !changed;
-                    partial |= !(fits && self.push_leaf(LeafValue::Text(range)));
+                    partial |= !if fits {
+                        self.push_leaf(LeafValue::Text(range))
+                    } else {
+                        self.push_marked(LEFT_OUT_ROOT)
+                    };
                 }
                 Token::Number(digits) => partial |= !self.push_number(digits),
                 Token::Bool(value) => partial |= !self.push_leaf(LeafValue::Bool(value)),
-                Token::Null => partial |= !self.push_null(),
+                Token::Null => partial |= !self.push_marked(NULL_ROOT),
             }
         }
         self.scratch = scratch;
@@ -221,13 +227,16 @@ impl Flattener {
     }
 
     fn push_number(&mut self, digits: &str) -> bool {
-        number(digits).is_some_and(|number| self.push_leaf(number))
+        match number(digits) {
+            Some(number) => self.push_leaf(number),
+            None => self.push_marked(LEFT_OUT_ROOT),
+        }
     }
 
-    /// Notes that the current path is null.
-    fn push_null(&mut self) -> bool {
+    /// Marks the current path: null, or with a value that is left out.
+    fn push_marked(&mut self, root: &str) -> bool {
         let path = self.path.clone();
-        self.path = format!("{NULL_ROOT}{PATH_SEPARATOR}{path}");
+        self.path = format!("{root}{PATH_SEPARATOR}{path}");
         let pushed = !path.is_empty() && self.push_leaf(LeafValue::Bool(true));
         self.path = path;
         pushed

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::each_value;
 use super::merge::{EXACT_DOUBLE, FacetValue, PartFigures};
 use crate::error::SearchError;
-use crate::search::flatten::{NULL_ROOT, PATH_SEPARATOR};
+use crate::search::flatten::{LEFT_OUT_ROOT, NULL_ROOT, PATH_SEPARATOR};
 use crate::search::log_check::{LogCheck, Looker};
 use crate::search::matching::Docs;
 use crate::search::part::Part;
@@ -72,7 +72,9 @@ pub(crate) struct Values<'q> {
     numbers: Vec<DynamicColumn>,
     bools: Option<Column<bool>>,
     nulls: Option<Column<bool>>,
-    /// Set for events whose values are not all in the columns.
+    /// Set for events with a value at the path that is in no column.
+    left_out: Option<Column<bool>>,
+    /// Set for events with paths that have no column.
     partial: Option<Column<u64>>,
 }
 
@@ -105,6 +107,7 @@ impl<'q> Values<'q> {
             numbers: Vec::new(),
             bools: None,
             nulls: None,
+            left_out: None,
             partial: None,
         };
         let fast = part.reader.fast_fields();
@@ -134,12 +137,18 @@ impl<'q> Values<'q> {
                 _ => {}
             }
         }
-        let name = format!("data{PATH_SEPARATOR}{NULL_ROOT}{PATH_SEPARATOR}{path}");
-        for handle in part.columns().read_columns(&name)? {
-            if let DynamicColumn::Bool(column) = handle.open()? {
-                values.nulls = Some(column);
+        let marks = |root: &str| -> tantivy::Result<Option<Column<bool>>> {
+            let name = format!("data{PATH_SEPARATOR}{root}{PATH_SEPARATOR}{path}");
+            let mut marks = None;
+            for handle in part.columns().read_columns(&name)? {
+                if let DynamicColumn::Bool(column) = handle.open()? {
+                    marks = Some(column);
+                }
             }
-        }
+            Ok(marks)
+        };
+        values.nulls = marks(NULL_ROOT)?;
+        values.left_out = marks(LEFT_OUT_ROOT)?;
         values.partial = fast
             .u64("partial")
             .ok()
@@ -237,6 +246,7 @@ impl<'q> Values<'q> {
         let alone = self.numbers.is_empty()
             && self.bools.is_none()
             && self.nulls.is_none()
+            && self.left_out.is_none()
             && self.partial.is_none();
         if times || !alone || ords.get_cardinality() == Cardinality::Multivalued {
             return false;
@@ -275,7 +285,11 @@ impl<'q> Values<'q> {
         let partial = self
             .partial
             .as_ref()
-            .is_some_and(|partial| partial.first(doc) == Some(1));
+            .is_some_and(|partial| partial.first(doc) == Some(1))
+            || self
+                .left_out
+                .as_ref()
+                .is_some_and(|left_out| left_out.first(doc).is_some());
         // A column that holds any double holds its integers as doubles too.
         partial
             || self.numbers.iter().any(|column| match column {
