@@ -98,6 +98,18 @@ impl Filter for FieldFilter {
     }
 }
 
+/// Says whether some document of a search segment has a value of the field that is in no column.
+pub(super) fn has_values_left_out(field: &Field, reader: &SegmentReader) -> tantivy::Result<bool> {
+    let Field::Data(path) = field else {
+        return Ok(false);
+    };
+    let fast = reader.fast_fields();
+    let (left_out, _) = column_of(Some(LEFT_OUT_ROOT), path);
+    let partial = fast.u64("partial").ok();
+    Ok(!fast.dynamic_column_handles(&left_out)?.is_empty()
+        || partial.is_some_and(|partial| partial.values.num_vals() > 0))
+}
+
 /// The columns of one field in one search segment.
 struct Columns {
     label: bool,

@@ -6,14 +6,14 @@
 use std::sync::Arc;
 
 use tantivy::query::{
-    AllQuery, BooleanQuery, DfaWrapper, EmptyQuery, EmptyScorer, FuzzyTermQuery, Occur,
-    PhraseQuery, Query, Scorer, TermQuery,
+    AllQuery, BooleanQuery, DfaWrapper, EmptyQuery, EmptyScorer, EnableScoring, FuzzyTermQuery,
+    Occur, PhraseQuery, Query, Scorer, TermQuery,
 };
 use tantivy::schema::IndexRecordOption;
 use tantivy::{DocId, SegmentReader, Term};
 use uuid::Uuid;
 
-use super::columns::FieldFilter;
+use super::columns::{FieldFilter, has_values_left_out};
 use super::docsets::{DocsQuery, Filter, ListedDocs, MakeDocs, Narrowed, Passes, RangeDocs};
 use super::expand::{Beyond, Expanded};
 use super::log_check::LogCheck;
@@ -253,7 +253,7 @@ impl Planner<'_> {
                 Test::Exists,
             ) => Plan::default(),
             (Field::Category | Field::Name | Field::Data(_), test) => {
-                let candidates = self.candidates(test, !matches!(field, Field::Data(_)))?;
+                let candidates = self.candidates(field, test)?;
                 Plan::filtered(
                     candidates,
                     FieldFilter::new(field.clone(), test.clone(), self.check.clone()),
@@ -263,12 +263,24 @@ impl Planner<'_> {
         })
     }
 
-    /// Returns a query that finds at least the events of which a string passes `test`, if words can tell. `label` says
-    /// that the field is always a string.
-    fn candidates(&self, test: &Test, label: bool) -> Result<Option<Box<dyn Query>>, SearchError> {
-        let of_text = |text: &str| {
+    /// Returns a query that finds at least the events of which a string passes `test`, if words can tell.
+    fn candidates(
+        &self,
+        field: &Field,
+        test: &Test,
+    ) -> Result<Option<Box<dyn Query>>, SearchError> {
+        // A label is always a string.
+        let label = !matches!(field, Field::Data(_));
+        let of_text = |text: &str| -> Option<Box<dyn Query>> {
             let words = super::words::words(text);
-            (!words.is_empty()).then(|| self.phrase(&words))
+            let candidates = Candidates {
+                field: field.clone(),
+                terms: words
+                    .iter()
+                    .map(|word| Term::from_field_text(self.fields.words, word))
+                    .collect(),
+            };
+            (!words.is_empty()).then(|| Box::new(DocsQuery(candidates)) as _)
         };
         let of_value = |value: &Value| {
             if label || value.literal().is_none() {
@@ -367,6 +379,53 @@ impl Planner<'_> {
                 check: self.check.clone(),
             },
         )
+    }
+}
+
+/// Documents of which a string of a field may be these words in a row.
+#[derive(Debug, Clone)]
+struct Candidates {
+    field: Field,
+    terms: Vec<Term>,
+}
+
+/// A word that every so-many-th document has is no help: looking at all of them by the column is as quick.
+const HELPFUL_SHARE: u32 = 4;
+
+impl MakeDocs for Candidates {
+    fn docs(&self, reader: &SegmentReader) -> tantivy::Result<Box<dyn Scorer>> {
+        let rare = |term: &Term| {
+            reader
+                .inverted_index(term.field())?
+                .doc_freq(term)
+                .map_err(Into::into)
+        };
+        let counts: Vec<u32> = self
+            .terms
+            .iter()
+            .map(rare)
+            .collect::<tantivy::Result<_>>()?;
+        let rarest = counts.iter().copied().min().unwrap_or(0);
+        if rarest == 0 {
+            return Ok(Box::new(EmptyScorer));
+        }
+        // Where each candidate may have to be read from the log, as few as can be.
+        let few = has_values_left_out(&self.field, reader)?;
+        if !few && rarest >= reader.max_doc() / HELPFUL_SHARE {
+            return Ok(Box::new(RangeDocs::new(0..reader.max_doc())));
+        }
+        let query: Box<dyn Query> = if few && self.terms.len() > 1 {
+            Box::new(PhraseQuery::new(self.terms.clone()))
+        } else {
+            let word = |term: &Term| {
+                Box::new(TermQuery::new(term.clone(), IndexRecordOption::Basic)) as Box<dyn Query>
+            };
+            Box::new(BooleanQuery::intersection(
+                self.terms.iter().map(word).collect(),
+            ))
+        };
+        let scoring = EnableScoring::disabled_from_schema(reader.schema());
+        query.weight(scoring)?.scorer(reader, 1.0)
     }
 }
 
