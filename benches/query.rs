@@ -6,7 +6,7 @@
 //! | part | what it asks of |
 //! | --- | --- |
 //! | `web` | a million web events |
-//! | `real` | the sets of `EYE_BENCH_SETS`, each an application of its own |
+//! | `real` | the sets of `EYE_BENCH_SETS` together |
 //! | `grow` | a million made events, then ten times as many, of ten seeds: the same questions of both |
 //! | `shuffled` | web events that arrive in an order that has nothing to do with when they happened |
 //! | `visible` | a store to which 2,000 events a second are sent: from the answer to an event until it is found |

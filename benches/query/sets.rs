@@ -4,7 +4,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
-use support::App;
 use workload::process::{anonymous_bytes, bytes_on_disk, cpu_seconds};
 use workload::{Events, Load, RealServer, Report};
 
@@ -12,9 +11,8 @@ const BATCH: usize = 5_000;
 const PATIENCE: Duration = Duration::from_secs(3_600);
 const POLLING: Duration = Duration::from_millis(100);
 
-/// Events of one source, which become an application.
+/// Events of one source.
 pub(crate) struct Set {
-    pub(crate) name: &'static str,
     pub(crate) events: Arc<Events>,
     /// A field of `data` with many values, each of which many events have.
     pub(crate) field: &'static str,
@@ -24,7 +22,6 @@ impl Set {
     /// Web events.
     pub(crate) fn web(events: Events) -> Set {
         Set {
-            name: "web",
             events: Arc::new(events),
             field: "path",
         }
@@ -38,8 +35,7 @@ impl Set {
             ("irc", "nick"),
             ("gharchive", "repo.name"),
         ];
-        let read = |(name, field): (&'static str, &'static str)| Set {
-            name,
+        let read = |(name, field): (&str, &'static str)| Set {
             events: Arc::new(Events::of_file(
                 &folder.join(name).with_extension("ndjson"),
                 usize::MAX,
@@ -50,18 +46,11 @@ impl Set {
     }
 }
 
-/// Sends a set, in batches on two connections, as its own application; those of the web as the one that is there.
+/// Sends a set, in batches on two connections. All are one application: some sets share their sessions.
 pub(crate) fn send(server: &RealServer, set: &Set) {
-    let app = match set.name {
-        "web" => App {
-            name: server.app.name.clone(),
-            token: server.app.token.clone(),
-        },
-        name => server.eye.application(name),
-    };
     let load = Load {
         address: server.eye.client().address(),
-        token: app.token,
+        token: server.app.token.clone(),
         batch: BATCH,
         connections: 2,
         rate: None,
