@@ -15,6 +15,9 @@ use crate::registry::{Actor, Change, Changed};
 /// wakes up.
 const PREPARE_BYTES: usize = 64 << 10;
 
+/// A request of no more than this is small.
+const SMALL_BYTES: usize = 64 << 10;
+
 /// So much of a large group's room is kept for the next one.
 const BUFFER_KEPT_BYTES: usize = 4 << 20;
 
@@ -68,7 +71,14 @@ impl Queue {
             return Err(Box::new((request, Refused::Closed)));
         }
         let too_many = state.requests.len() >= config.queue_max_requests;
-        if too_many || (state.bytes > 0 && state.bytes + bytes > config.queue_max_bytes) {
+        // Large requests leave an eighth to small ones, which they would crowd out.
+        let reserve = if bytes > SMALL_BYTES {
+            config.queue_max_bytes / 8
+        } else {
+            0
+        };
+        let most = config.queue_max_bytes - reserve;
+        if too_many || (state.bytes > 0 && state.bytes + bytes > most) {
             return Err(Box::new((request, Refused::Full(QueueFull))));
         }
         let before = state.is_worth_it();
@@ -223,6 +233,24 @@ mod tests {
             queue.note_synced();
             assert!(matches!(little.join().unwrap(), Taken::Some(_)));
         });
+    }
+
+    #[test]
+    fn large_requests_leave_room_to_small_ones() {
+        let queue = Queue::default();
+        let config = LogConfig {
+            queue_max_bytes: 80 * SMALL_BYTES,
+            ..LogConfig::default()
+        };
+        let push = |bytes| {
+            let request = Request::Roll(Box::new(|_| ()));
+            queue.push(request, bytes, &config).is_ok()
+        };
+        assert!(push(70 * SMALL_BYTES));
+        assert!(!push(2 * SMALL_BYTES));
+        assert!(push(SMALL_BYTES));
+        assert!((0..9).all(|_| push(SMALL_BYTES)));
+        assert!(!push(1));
     }
 
     #[test]

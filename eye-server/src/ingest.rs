@@ -16,6 +16,9 @@ use crate::config::Settings;
 use crate::error::{Code, Problem};
 use crate::state::AppState;
 
+/// A request that holds no more than this is small.
+const SMALL_BYTES: usize = 64 << 10;
+
 /// Counts the bytes that requests hold, against a limit.
 #[derive(Debug, Clone)]
 pub(crate) struct Memory(Arc<Used>);
@@ -60,7 +63,13 @@ impl Charge {
     /// Takes `bytes` more, or says that there are none left.
     pub(crate) fn grow(&mut self, bytes: usize) -> Result<(), Problem> {
         let before = self.used.bytes.fetch_add(bytes, Ordering::Relaxed);
-        if before.saturating_add(bytes) > self.used.limit {
+        // Large requests leave an eighth to small ones, which they would crowd out.
+        let reserve = if self.bytes.saturating_add(bytes) > SMALL_BYTES {
+            self.used.limit / 8
+        } else {
+            0
+        };
+        if before.saturating_add(bytes) > self.used.limit - reserve {
             self.used.bytes.fetch_sub(bytes, Ordering::Relaxed);
             return Err(Problem::new(
                 Code::Overloaded,
@@ -231,6 +240,17 @@ mod tests {
         other.grow(100).unwrap();
         drop(other);
         assert_eq!(memory.used(), 0);
+    }
+
+    #[test]
+    fn large_requests_leave_room_to_small_ones() {
+        let memory = Memory::new(80 * SMALL_BYTES);
+        let mut large = memory.account();
+        large.grow(70 * SMALL_BYTES).unwrap();
+        assert_eq!(large.grow(1).unwrap_err().code(), Code::Overloaded);
+        let mut small = memory.account();
+        small.grow(SMALL_BYTES).unwrap();
+        assert_eq!(small.grow(1).unwrap_err().code(), Code::Overloaded);
     }
 
     #[tokio::test]
