@@ -64,7 +64,8 @@ impl Charge {
     pub(crate) fn grow(&mut self, bytes: usize) -> Result<(), Problem> {
         let before = self.used.bytes.fetch_add(bytes, Ordering::Relaxed);
         // Large requests leave an eighth to small ones, which they would crowd out.
-        let reserve = if self.bytes.saturating_add(bytes) > SMALL_BYTES {
+        let alone = before == self.bytes;
+        let reserve = if self.bytes.saturating_add(bytes) > SMALL_BYTES && !alone {
             self.used.limit / 8
         } else {
             0
@@ -246,11 +247,16 @@ mod tests {
     fn large_requests_leave_room_to_small_ones() {
         let memory = Memory::new(80 * SMALL_BYTES);
         let mut large = memory.account();
-        large.grow(70 * SMALL_BYTES).unwrap();
-        assert_eq!(large.grow(1).unwrap_err().code(), Code::Overloaded);
+        large.grow(69 * SMALL_BYTES).unwrap();
+        let mut larger = memory.account();
+        larger.grow(SMALL_BYTES).unwrap();
+        assert_eq!(larger.grow(1).unwrap_err().code(), Code::Overloaded);
         let mut small = memory.account();
         small.grow(SMALL_BYTES).unwrap();
         assert_eq!(small.grow(1).unwrap_err().code(), Code::Overloaded);
+        // One that is alone may have all: it may be as large as the memory is.
+        drop((large, larger, small));
+        memory.account().grow(80 * SMALL_BYTES).unwrap();
     }
 
     #[tokio::test]

@@ -390,6 +390,11 @@ fn check_aggs(store: &Store) {
             r#"{"a":{"top_hits":{"size":1}}}"#,
             "aggs.a.top_hits is not available",
         ),
+        // tantivy would list what stands in the dictionary: other applications' values, and what was erased.
+        (
+            r#"{"a":{"terms":{"field":"path","min_doc_count":0}}}"#,
+            "min_doc_count must be at least 1",
+        ),
         (
             r#"{"a":{"date_histogram":{"field":"timestamp","calendar_interval":"month"}}}"#,
             "only `fixed_interval` is supported",

@@ -21,29 +21,76 @@ use tantivy::{DocId, SegmentReader, TantivyError};
 use uuid::Uuid;
 
 use super::flatten::{LEFT_OUT_ROOT, column_of};
-use super::matching::{Docs, Matching};
+use super::matching::Matching;
 use super::query::DataPath;
 use crate::bounds::{AGGS_BUCKETS, AGGS_MAX, AGGS_NESTING, QUERY_MEMORY};
 use crate::error::SearchError;
 
-/// What may be asked for. The others of tantivy's would speak another query language, or show documents.
-const KINDS: [&str; 15] = [
-    "avg",
-    "cardinality",
-    "composite",
-    "date_histogram",
-    "extended_stats",
-    "histogram",
-    "max",
-    "min",
-    "multi_terms",
-    "percentiles",
-    "range",
-    "stats",
-    "sum",
-    "terms",
-    "value_count",
+/// What may be asked for, and how it may be put. The others of tantivy's would speak another query language, or show
+/// documents; what is not named here is an error, because tantivy would take no notice of it.
+const KINDS: [(&str, &[&str]); 15] = [
+    ("avg", &["field", "missing"]),
+    ("cardinality", &["field", "missing"]),
+    ("composite", &["sources", "size", "after"]),
+    (
+        "date_histogram",
+        &[
+            "field",
+            "fixed_interval",
+            "calendar_interval",
+            "offset",
+            "min_doc_count",
+            "hard_bounds",
+            "extended_bounds",
+            "keyed",
+        ],
+    ),
+    ("extended_stats", &["field", "missing", "sigma"]),
+    (
+        "histogram",
+        &[
+            "field",
+            "interval",
+            "offset",
+            "min_doc_count",
+            "hard_bounds",
+            "extended_bounds",
+            "keyed",
+        ],
+    ),
+    ("max", &["field", "missing"]),
+    ("min", &["field", "missing"]),
+    (
+        "multi_terms",
+        &["terms", "size", "shard_size", "min_doc_count", "order"],
+    ),
+    ("percentiles", &["field", "percents", "keyed", "missing"]),
+    ("range", &["field", "ranges", "keyed"]),
+    ("stats", &["field", "missing"]),
+    ("sum", &["field", "missing"]),
+    (
+        "terms",
+        &[
+            "field",
+            "size",
+            "shard_size",
+            "show_term_doc_count_error",
+            "min_doc_count",
+            "order",
+            "missing",
+            "include",
+            "exclude",
+        ],
+    ),
+    ("value_count", &["field", "missing"]),
 ];
+/// Fields whose values tantivy gets from sources of ours, which these kinds do not ask.
+const OF_OURS: [&str; 3] = ["timestamp", "session_id", "application"];
+const ASK_COLUMNS_ONLY: [&str; 2] = ["composite", "multi_terms"];
+/// Kinds that keep a sketch for each bucket they are in, which tantivy does not count as memory, and about how many times the
+/// memory of a bucket that is.
+const SKETCHES: [&str; 2] = ["cardinality", "percentiles"];
+const SKETCH_WEIGHT: usize = 64;
 /// What buckets have beside the aggregations in them.
 const TAKEN: [&str; 7] = [
     "key",
@@ -56,8 +103,6 @@ const TAKEN: [&str; 7] = [
 ];
 /// Instants that fit tantivy's dates, unix microseconds: the years 1678 to 2261.
 const DATES: std::ops::Range<i64> = -9_214_560_000_000_000..9_214_646_400_000_000;
-/// How many documents are handed over together.
-const TOGETHER: u32 = 1024;
 
 /// Aggregations that were read.
 #[derive(Debug, Clone)]
@@ -65,8 +110,10 @@ pub struct Aggs {
     request: Aggregations,
     /// The columns that mark values of the fields of `data` which are in no column.
     left_out: Vec<String>,
-    /// Whether timestamps are.
+    /// Whether timestamps are looked at.
     timestamps: bool,
+    /// How many sketches there are in a bucket.
+    sketches: usize,
 }
 
 /// What aggregations came to.
@@ -90,6 +137,7 @@ impl Aggs {
             request,
             left_out: read.left_out,
             timestamps: read.timestamps,
+            sketches: read.sketches,
         })
     }
 }
@@ -100,6 +148,7 @@ struct Reading {
     count: usize,
     left_out: Vec<String>,
     timestamps: bool,
+    sketches: usize,
 }
 
 impl Reading {
@@ -135,49 +184,108 @@ impl Reading {
         let members = json
             .as_object()
             .ok_or_else(|| format!("{place} must be an object."))?;
+        let names = || KINDS.map(|(name, _)| name).join(", ");
         let (mut one, mut kind) = (Map::new(), None);
         for (member, value) in members {
             if matches!(member.as_str(), "aggs" | "aggregations") {
                 let below = self.all(value, &format!("{place}.{member}"), depth + 1)?;
                 one.insert("aggs".to_owned(), below);
-            } else if !KINDS.contains(&member.as_str()) {
+                continue;
+            }
+            let Some((name, known)) = KINDS.iter().find(|(name, _)| name == member) else {
                 return Err(format!(
                     "{place}.{member} is not available; there are {}.",
-                    KINDS.join(", ")
+                    names()
                 ));
-            } else if let Some(other) = kind.replace(member) {
+            };
+            if let Some(other) = kind.replace(member) {
                 return Err(format!("{place} has both {other} and {member}; give one."));
-            } else {
-                let body = self.body(value, &format!("{place}.{member}"))?;
-                one.insert(member.clone(), body);
             }
+            if depth > 1 && SKETCHES.contains(name) {
+                self.sketches += 1;
+            }
+            let place = format!("{place}.{member}");
+            let body = self.kind(name, known, value, &place)?;
+            one.insert(member.clone(), Value::Object(body));
         }
         if kind.is_none() {
-            return Err(format!("{place} must have one of {}.", KINDS.join(", ")));
+            return Err(format!("{place} must have one of {}.", names()));
         }
         Ok(Value::Object(one))
     }
 
-    /// Replaces every `field`, wherever a kind of aggregation has one.
-    fn body(&mut self, json: &Value, place: &str) -> Result<Value, String> {
-        Ok(match json {
-            Value::Object(members) => {
-                let mut all = Map::new();
-                for (member, value) in members {
-                    let value = match (member.as_str(), value) {
-                        ("field", Value::String(name)) => Value::String(self.column(name, place)?),
-                        _ => self.body(value, place)?,
-                    };
-                    all.insert(member.clone(), value);
-                }
-                Value::Object(all)
+    /// Checks one kind of aggregation, and names its columns.
+    fn kind(
+        &mut self,
+        name: &str,
+        known: &[&str],
+        json: &Value,
+        place: &str,
+    ) -> Result<Map<String, Value>, String> {
+        let members = json
+            .as_object()
+            .ok_or_else(|| format!("{place} must be an object."))?;
+        if let Some(other) = members
+            .keys()
+            .find(|member| !known.contains(&member.as_str()))
+        {
+            return Err(format!(
+                "{place}.{other} is not known; there are {}.",
+                known.join(", ")
+            ));
+        }
+        let fewest = members.get("min_doc_count").and_then(Value::as_u64);
+        match name {
+            // Values that no match has may be those of other applications, or erased.
+            "terms" | "multi_terms" if fewest == Some(0) => {
+                return Err(format!("{place}.min_doc_count must be at least 1."));
             }
-            Value::Array(values) => Value::Array(
-                values
-                    .iter()
-                    .map(|value| self.body(value, place))
-                    .collect::<Result<_, _>>()?,
-            ),
+            "date_histogram" if members.get("field") != Some(&Value::from("timestamp")) => {
+                return Err(format!(
+                    "{place}.field must be timestamp; numbers have a histogram."
+                ));
+            }
+            "histogram" | "date_histogram" => bounded(name, members, place)?,
+            _ => {}
+        }
+        let mut body = self.body(members, name, place)?;
+        if name == "histogram" && !members.contains_key("hard_bounds") {
+            // Values may be as far apart as numbers can be: no empty buckets between them.
+            body.entry("min_doc_count").or_insert(Value::from(1));
+        }
+        Ok(body)
+    }
+
+    /// Replaces every `field`, wherever a kind of aggregation has one.
+    fn body(
+        &mut self,
+        members: &Map<String, Value>,
+        kind: &str,
+        place: &str,
+    ) -> Result<Map<String, Value>, String> {
+        let mut body = Map::new();
+        for (member, value) in members {
+            let value = match (member.as_str(), value) {
+                ("field", Value::String(field))
+                    if ASK_COLUMNS_ONLY.contains(&kind) && OF_OURS.contains(&field.as_str()) =>
+                {
+                    return Err(format!("{place}: {field} is not available in a {kind}."));
+                }
+                ("field", Value::String(field)) => Value::String(self.column(field, place)?),
+                _ => self.value(value, kind, place)?,
+            };
+            body.insert(member.clone(), value);
+        }
+        Ok(body)
+    }
+
+    fn value(&mut self, json: &Value, kind: &str, place: &str) -> Result<Value, String> {
+        Ok(match json {
+            Value::Object(members) => Value::Object(self.body(members, kind, place)?),
+            Value::Array(values) => {
+                let values = values.iter().map(|value| self.value(value, kind, place));
+                Value::Array(values.collect::<Result<_, _>>()?)
+            }
             other => other.clone(),
         })
     }
@@ -206,10 +314,60 @@ impl Reading {
     }
 }
 
+/// Says what is wrong with a histogram that could have more empty buckets between its bounds than there may be buckets.
+fn bounded(kind: &str, members: &Map<String, Value>, place: &str) -> Result<(), String> {
+    let bounds = |name: &str| -> Result<Option<(f64, f64)>, String> {
+        let Some(bounds) = members.get(name) else {
+            return Ok(None);
+        };
+        let end = |end: &str| bounds.get(end).and_then(Value::as_f64);
+        end("min")
+            .zip(end("max"))
+            .filter(|(min, max)| min <= max)
+            .map(Some)
+            .ok_or_else(|| format!("{place}.{name} must be {{\"min\": NUMBER, \"max\": NUMBER}}."))
+    };
+    let (hard, extended) = (bounds("hard_bounds")?, bounds("extended_bounds")?);
+    if kind == "date_histogram" {
+        // The shortest interval is a millisecond, and memory is reckoned for every bucket before it is made.
+        let dates = DATES.start as f64 / 1000.0..=DATES.end as f64 / 1000.0;
+        let outside = [hard, extended]
+            .into_iter()
+            .flatten()
+            .any(|(min, max)| !dates.contains(&min) || !dates.contains(&max));
+        return if outside {
+            Err(format!(
+                "{place}: bounds are milliseconds from 1678 to 2261."
+            ))
+        } else {
+            Ok(())
+        };
+    }
+    let interval = members
+        .get("interval")
+        .and_then(Value::as_f64)
+        .filter(|interval| *interval > 0.0)
+        .ok_or_else(|| format!("{place}.interval must be a number above 0."))?;
+    match hard {
+        Some((min, max)) if (max - min) / interval > AGGS_BUCKETS.value as f64 => Err(format!(
+            "{place}.hard_bounds hold more than {} intervals.",
+            AGGS_BUCKETS.value
+        )),
+        Some(_) => Ok(()),
+        None if extended.is_some() || members.get("min_doc_count") == Some(&Value::from(0)) => {
+            Err(format!(
+                "{place}: empty buckets are there only within hard_bounds; give them, or leave min_doc_count and extended_bounds out."
+            ))
+        }
+        None => Ok(()),
+    }
+}
+
 /// Aggregates every match.
 pub(crate) fn aggregate(matching: &Matching<'_>, aggs: &Aggs) -> Result<Aggregated, SearchError> {
+    let memory = QUERY_MEMORY.value / (1 + SKETCH_WEIGHT * aggs.sketches);
     let limits = AggregationLimitsGuard::new(
-        Some(QUERY_MEMORY.value as u64),
+        Some(memory as u64),
         Some(u32::try_from(AGGS_BUCKETS.value).unwrap_or(u32::MAX)),
     );
     let mut sources = ValueSourceRegistry::default();
@@ -252,7 +410,7 @@ pub(crate) fn aggregate(matching: &Matching<'_>, aggs: &Aggs) -> Result<Aggregat
         let mut collector =
             AggregationSegmentCollector::from_agg_req_and_reader(&aggs.request, &part.reader, 0, &context)
                 .map_err(refused)?;
-        let mut take = |docs: &[DocId]| {
+        let mut take = |docs: &[DocId]| -> Result<(), SearchError> {
             if matching.check.is_late() {
                 return Err(SearchError::Timeout);
             }
@@ -262,17 +420,7 @@ pub(crate) fn aggregate(matching: &Matching<'_>, aggs: &Aggs) -> Result<Aggregat
             collector.collect_block(docs);
             Ok(())
         };
-        match &docs {
-            Docs::Some(docs) => docs.chunks(TOGETHER as usize).try_for_each(take)?,
-            Docs::All(count) => {
-                let mut together = Vec::with_capacity(TOGETHER as usize);
-                for start in (0..*count).step_by(TOGETHER as usize) {
-                    together.clear();
-                    together.extend(start..start.saturating_add(TOGETHER).min(*count));
-                    take(&together)?;
-                }
-            }
-        }
+        docs.together(&mut take)?;
         Ok((collector.harvest().map_err(refused)?, unseen))
     })?;
     let mut all = IntermediateAggregationResults::default();
@@ -372,14 +520,23 @@ impl ValueSourceProvider for Sessions {
             return Ok(None);
         }
         let column = reader.fast_fields().bytes("session")?;
-        Ok(column.map(|column| Box::new(SessionTexts(column)) as Box<dyn ValueSource>))
+        Ok(column.map(|column| {
+            Box::new(Texts {
+                numbers: column.ords().clone(),
+                dictionary: SessionIds(column),
+            }) as Box<dyn ValueSource>
+        }))
     }
 }
 
+/// Texts that stand for the numbers of a column.
 #[derive(Debug)]
-struct SessionTexts(BytesColumn);
+struct Texts<D> {
+    numbers: Column<u64>,
+    dictionary: D,
+}
 
-impl ValueSource for SessionTexts {
+impl<D: ValueSourceDictionary + std::fmt::Debug + 'static> ValueSource for Texts<D> {
     fn column_type(&self) -> ColumnType {
         ColumnType::Str
     }
@@ -391,7 +548,7 @@ impl ValueSource for SessionTexts {
         docids: &mut Vec<DocId>,
         row_ids: &mut Vec<RowId>,
     ) -> Cardinality {
-        (self.0.ords(), ColumnType::Str).load_block(docs, values, docids, row_ids)
+        (&self.numbers, ColumnType::Str).load_block(docs, values, docids, row_ids)
     }
 
     fn to_f64(self: Box<Self>) -> Box<dyn ValueSource> {
@@ -399,11 +556,14 @@ impl ValueSource for SessionTexts {
     }
 
     fn term_dictionary(&self) -> Option<&dyn ValueSourceDictionary> {
-        Some(self)
+        Some(&self.dictionary)
     }
 }
 
-impl ValueSourceDictionary for SessionTexts {
+#[derive(Debug)]
+struct SessionIds(BytesColumn);
+
+impl ValueSourceDictionary for SessionIds {
     fn num_terms(&self) -> u64 {
         self.0.num_terms() as u64
     }
@@ -445,43 +605,19 @@ impl ValueSourceProvider for Names {
             }
             names[place].clone_from(&application.name);
         }
-        Ok(Some(Box::new(NameTexts { numbers, names })))
+        Ok(Some(Box::new(Texts {
+            numbers,
+            dictionary: NamesByNumber(names),
+        })))
     }
 }
 
 #[derive(Debug)]
-struct NameTexts {
-    numbers: Column<u64>,
-    names: Vec<String>,
-}
+struct NamesByNumber(Vec<String>);
 
-impl ValueSource for NameTexts {
-    fn column_type(&self) -> ColumnType {
-        ColumnType::Str
-    }
-
-    fn load_block(
-        &mut self,
-        docs: &[DocId],
-        values: &mut Vec<u64>,
-        docids: &mut Vec<DocId>,
-        row_ids: &mut Vec<RowId>,
-    ) -> Cardinality {
-        (&self.numbers, ColumnType::Str).load_block(docs, values, docids, row_ids)
-    }
-
-    fn to_f64(self: Box<Self>) -> Box<dyn ValueSource> {
-        self
-    }
-
-    fn term_dictionary(&self) -> Option<&dyn ValueSourceDictionary> {
-        Some(self)
-    }
-}
-
-impl ValueSourceDictionary for NameTexts {
+impl ValueSourceDictionary for NamesByNumber {
     fn num_terms(&self) -> u64 {
-        self.names.len() as u64
+        self.0.len() as u64
     }
 
     fn sorted_ords_to_term_cb(
@@ -490,9 +626,7 @@ impl ValueSourceDictionary for NameTexts {
         callback: &mut dyn FnMut(&[u8]),
     ) -> std::io::Result<bool> {
         for ord in sorted_ords {
-            let name = usize::try_from(*ord)
-                .ok()
-                .and_then(|ord| self.names.get(ord));
+            let name = usize::try_from(*ord).ok().and_then(|ord| self.0.get(ord));
             let Some(name) = name else {
                 return Ok(false);
             };
@@ -531,6 +665,43 @@ mod tests {
             ),
             (json!({"a": {"avg": {"field": "data."}}}), "has no name"),
             (json!({"a": {"avg": {}}}), "missing field"),
+            (json!({"a": {"avg": 5}}), "aggs.a.avg must be an object"),
+            (
+                json!({"a": {"terms": {"field": "name", "siez": 5}}}),
+                "aggs.a.terms.siez is not known; there are field, size",
+            ),
+            (
+                json!({"a": {"terms": {"field": "name", "min_doc_count": 0}}}),
+                "min_doc_count must be at least 1",
+            ),
+            (
+                json!({"a": {"multi_terms": {"terms": [{"field": "application"}, {"field": "name"}]}}}),
+                "application is not available in a multi_terms",
+            ),
+            (
+                json!({"a": {"date_histogram": {"field": "n", "fixed_interval": "1d"}}}),
+                "must be timestamp",
+            ),
+            (
+                json!({"a": {"date_histogram": {"field": "timestamp", "fixed_interval": "1d", "hard_bounds": {"min": 0, "max": 1e30}}}}),
+                "from 1678 to 2261",
+            ),
+            (
+                json!({"a": {"histogram": {"field": "n", "interval": 0}}}),
+                "above 0",
+            ),
+            (
+                json!({"a": {"histogram": {"field": "n", "interval": 1, "min_doc_count": 0}}}),
+                "only within hard_bounds",
+            ),
+            (
+                json!({"a": {"histogram": {"field": "n", "interval": 1, "extended_bounds": {"min": 0, "max": 1e18}}}}),
+                "only within hard_bounds",
+            ),
+            (
+                json!({"a": {"histogram": {"field": "n", "interval": 1, "hard_bounds": {"min": 0, "max": 1e18}}}}),
+                "more than 65000 intervals",
+            ),
             (
                 json!({"a": {"terms": {"field": "name"}, "aggs": {"key": {"avg": {"field": "n"}}}}}),
                 "aggs.a.aggs.key: a bucket has a key",

@@ -7,17 +7,13 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use eye_log::Offset;
-use tantivy::DocId;
 use tantivy::columnar::BytesColumn;
 use uuid::Uuid;
 
-use super::matching::{Docs, Matching};
+use super::matching::Matching;
 use super::part::Part;
 use crate::error::SearchError;
 use crate::page::{Hit, Place, SearchAnswer, SearchRequest};
-
-/// How many documents are looked at together.
-const TOGETHER: u32 = 1024;
 
 /// A row within a search segment: the number of its session, and what ties go by.
 type Row = (u64, i64, Offset);
@@ -34,21 +30,33 @@ pub(crate) fn by_session(
         let below = Below::of(request.after.as_ref(), sessions)?;
         // One more than is shown, to know whether there are more.
         let mut best: BinaryHeap<Reverse<Row>> = BinaryHeap::with_capacity(request.limit + 2);
-        each_session(&docs, sessions, |doc, session| {
-            let full = best.len() > request.limit;
-            let least = best.peek().map(|row| row.0).filter(|_| full);
-            // Times and offsets are looked at only where sessions leave it open.
-            if least.is_some_and(|least| session < least.0) || session > below.session {
-                return;
+        let mut numbers = Vec::new();
+        docs.together(|docs| {
+            if matching.check.is_late() {
+                return Err(SearchError::Timeout);
             }
-            let row = (session, part.timestamp(doc), part.offset(doc));
-            if least.is_none_or(|least| row > least) && below.has(row) {
-                best.push(Reverse(row));
-                if full {
-                    best.pop();
+            numbers.resize(docs.len(), None);
+            sessions.ords().first_vals(docs, &mut numbers);
+            for (doc, session) in docs.iter().zip(&numbers) {
+                let Some(session) = *session else {
+                    continue;
+                };
+                let full = best.len() > request.limit;
+                let least = best.peek().map(|row| row.0).filter(|_| full);
+                // Times and offsets are looked at only where sessions leave it open.
+                if least.is_some_and(|least| session < least.0) || session > below.session {
+                    continue;
+                }
+                let row = (session, part.timestamp(*doc), part.offset(*doc));
+                if least.is_none_or(|least| row > least) && below.has(row) {
+                    best.push(Reverse(row));
+                    if full {
+                        best.pop();
+                    }
                 }
             }
-        });
+            Ok(())
+        })?;
         named(part, sessions, best)
     })?;
     let mut hits: Vec<Hit> = found.into_iter().flatten().collect();
@@ -98,31 +106,6 @@ impl Below {
 
     fn has(&self, (session, timestamp, offset): Row) -> bool {
         session < self.session || self.place.is_none_or(|place| (timestamp, offset) < place)
-    }
-}
-
-/// Finds the number of every document's session.
-fn each_session(docs: &Docs, sessions: &BytesColumn, mut see: impl FnMut(DocId, u64)) {
-    let mut numbers = [None; TOGETHER as usize];
-    let mut see_all = |docs: &[DocId]| {
-        let numbers = &mut numbers[..docs.len()];
-        sessions.ords().first_vals(docs, numbers);
-        for (doc, number) in docs.iter().zip(numbers.iter()) {
-            if let Some(number) = number {
-                see(*doc, *number);
-            }
-        }
-    };
-    match docs {
-        Docs::Some(docs) => docs.chunks(TOGETHER as usize).for_each(see_all),
-        Docs::All(count) => {
-            let mut together = Vec::with_capacity(TOGETHER as usize);
-            for start in (0..*count).step_by(TOGETHER as usize) {
-                together.clear();
-                together.extend(start..start.saturating_add(TOGETHER).min(*count));
-                see_all(&together);
-            }
-        }
     }
 }
 

@@ -18,6 +18,8 @@ use crate::page::SearchRequest;
 
 /// Below so many documents a second thread costs more than it brings.
 const ALONE_MAX_DOCS: u64 = 50_000;
+/// How many documents are looked at together.
+const TOGETHER: u32 = 1024;
 /// How often the deadline is looked at. Documents.
 const DOCS_PER_LOOK: usize = 4096;
 
@@ -42,6 +44,25 @@ impl Docs {
         match self {
             Self::All(count) => *count as usize,
             Self::Some(docs) => docs.len(),
+        }
+    }
+
+    /// Hands them on in order, as many together as columns are best read in.
+    pub(crate) fn together<E>(
+        &self,
+        mut see: impl FnMut(&[DocId]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        match self {
+            Self::Some(docs) => docs.chunks(TOGETHER as usize).try_for_each(see),
+            Self::All(count) => {
+                let mut together = Vec::with_capacity(TOGETHER as usize);
+                for start in (0..*count).step_by(TOGETHER as usize) {
+                    together.clear();
+                    together.extend(start..start.saturating_add(TOGETHER).min(*count));
+                    see(&together)?;
+                }
+                Ok(())
+            }
         }
     }
 
