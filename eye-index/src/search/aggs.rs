@@ -91,6 +91,8 @@ const ASK_COLUMNS_ONLY: [&str; 2] = ["composite", "multi_terms"];
 /// memory of a bucket that is.
 const SKETCHES: [&str; 2] = ["cardinality", "percentiles"];
 const SKETCH_WEIGHT: usize = 64;
+/// The digits that the number of a duration may have.
+const DURATION_DIGITS: usize = 6;
 /// What buckets have beside the aggregations in them.
 const TAKEN: [&str; 7] = [
     "key",
@@ -272,6 +274,9 @@ impl Reading {
                     return Err(format!("{place}: {field} is not available in a {kind}."));
                 }
                 ("field", Value::String(field)) => Value::String(self.column(field, place)?),
+                _ if !is_sound(member, value) => {
+                    return Err(format!("{place}.{member} must be {}.", wanted(member)));
+                }
                 _ => self.value(value, kind, place)?,
             };
             body.insert(member.clone(), value);
@@ -314,6 +319,50 @@ impl Reading {
     }
 }
 
+/// Says whether tantivy can be trusted with a member, wherever it stands: it reckons with what it is given, and stops where
+/// that does not come out.
+fn is_sound(member: &str, value: &Value) -> bool {
+    let duration = |text: &str| {
+        let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+        let number = digits.trim_start_matches('0');
+        !number.is_empty()
+            && number.len() <= DURATION_DIGITS
+            && number.bytes().all(|byte| byte.is_ascii_digit())
+            && ["ms", "s", "m", "h", "d"].contains(&&text[digits.len()..])
+    };
+    match member {
+        "size" | "shard_size" => value
+            .as_u64()
+            .is_some_and(|size| (1..=AGGS_BUCKETS.value as u64).contains(&size)),
+        "interval" => value.as_f64().is_some_and(|interval| interval > 0.0),
+        "fixed_interval" => value.as_str().is_some_and(duration),
+        "offset" => match value {
+            Value::String(text) => duration(text.trim_start_matches(['+', '-'])),
+            value => value.is_number(),
+        },
+        "percents" => value.as_array().is_some_and(|percents| {
+            let inside = |percent: f64| (0.0..=100.0).contains(&percent);
+            percents
+                .iter()
+                .all(|percent| percent.as_f64().is_some_and(inside))
+        }),
+        "ranges" => value.as_array().is_some_and(|ranges| !ranges.is_empty()),
+        _ => true,
+    }
+}
+
+/// Says in words what [`is_sound`] asks for.
+fn wanted(member: &str) -> String {
+    match member {
+        "size" | "shard_size" => format!("a number from 1 to {}", AGGS_BUCKETS.value),
+        "interval" => "a number above 0".to_owned(),
+        "fixed_interval" => "a duration of ms, s, m, h or d: \"1h\"".to_owned(),
+        "offset" => "a number, or a duration of ms, s, m, h or d: \"-1h\"".to_owned(),
+        "percents" => "a list of numbers from 0 to 100".to_owned(),
+        _ => "a list with something in it".to_owned(),
+    }
+}
+
 /// Says what is wrong with a histogram that could have more empty buckets between its bounds than there may be buckets.
 fn bounded(kind: &str, members: &Map<String, Value>, place: &str) -> Result<(), String> {
     let bounds = |name: &str| -> Result<Option<(f64, f64)>, String> {
@@ -343,11 +392,10 @@ fn bounded(kind: &str, members: &Map<String, Value>, place: &str) -> Result<(), 
             Ok(())
         };
     }
-    let interval = members
-        .get("interval")
-        .and_then(Value::as_f64)
-        .filter(|interval| *interval > 0.0)
-        .ok_or_else(|| format!("{place}.interval must be a number above 0."))?;
+    let interval = members.get("interval").and_then(Value::as_f64);
+    let Some(interval) = interval.filter(|interval| *interval > 0.0) else {
+        return Err(format!("{place}.interval must be {}.", wanted("interval")));
+    };
     match hard {
         Some((min, max)) if (max - min) / interval > AGGS_BUCKETS.value as f64 => Err(format!(
             "{place}.hard_bounds hold more than {} intervals.",
@@ -666,6 +714,34 @@ mod tests {
             (json!({"a": {"avg": {"field": "data."}}}), "has no name"),
             (json!({"a": {"avg": {}}}), "missing field"),
             (json!({"a": {"avg": 5}}), "aggs.a.avg must be an object"),
+            (
+                json!({"a": {"composite": {"sources": [{"s": {"histogram": {"field": "n", "interval": -1}}}]}}}),
+                "composite.interval must be a number above 0",
+            ),
+            (
+                json!({"a": {"terms": {"field": "n", "size": u32::MAX}}}),
+                "from 1 to 65000",
+            ),
+            (
+                json!({"a": {"percentiles": {"field": "n", "percents": [50, 101]}}}),
+                "from 0 to 100",
+            ),
+            (
+                json!({"a": {"range": {"field": "n", "ranges": []}}}),
+                "something in it",
+            ),
+            (
+                json!({"a": {"date_histogram": {"field": "timestamp", "fixed_interval": "9999999d"}}}),
+                "a duration",
+            ),
+            (
+                json!({"a": {"date_histogram": {"field": "timestamp", "fixed_interval": "0d"}}}),
+                "a duration",
+            ),
+            (
+                json!({"a": {"date_histogram": {"field": "timestamp", "fixed_interval": "1d", "offset": "1y"}}}),
+                "a duration",
+            ),
             (
                 json!({"a": {"terms": {"field": "name", "siez": 5}}}),
                 "aggs.a.terms.siez is not known; there are field, size",
