@@ -17,6 +17,8 @@ mod deploying;
 mod disk_trouble;
 /// The commands in the documents work as they are written.
 mod documents;
+/// Whatever aggregation is asked for, the service lives and shows nothing of others.
+mod drawn_aggs;
 /// `eye log dump` shows every record, of a copy and beside a running server, and writes nothing.
 mod dumping;
 /// JSON's corners: what must be taken and come back as it was, what must be refused without harm.

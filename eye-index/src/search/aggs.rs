@@ -84,6 +84,18 @@ const KINDS: [(&str, &[&str]); 15] = [
     ),
     ("value_count", &["field", "missing"]),
 ];
+/// Kinds that come to figures, not to buckets.
+const FIGURES: [&str; 9] = [
+    "avg",
+    "cardinality",
+    "extended_stats",
+    "max",
+    "min",
+    "percentiles",
+    "stats",
+    "sum",
+    "value_count",
+];
 /// Fields whose values tantivy gets from sources of ours, which these kinds do not ask.
 const OF_OURS: [&str; 3] = ["timestamp", "session_id", "application"];
 const ASK_COLUMNS_ONLY: [&str; 2] = ["composite", "multi_terms"];
@@ -203,11 +215,17 @@ impl Reading {
             if let Some(other) = kind.replace(member) {
                 return Err(format!("{place} has both {other} and {member}; give one."));
             }
+            if depth > 1 && *name == "composite" {
+                return Err(format!("{place}: a composite stands at the top alone."));
+            }
             if depth > 1 && SKETCHES.contains(name) {
                 self.sketches += 1;
             }
             let place = format!("{place}.{member}");
             let body = self.kind(name, known, value, &place)?;
+            if let Some(order) = body.get("order") {
+                ordered(order, members, &place)?;
+            }
             one.insert(member.clone(), Value::Object(body));
         }
         if kind.is_none() {
@@ -316,6 +334,27 @@ impl Reading {
                 column_of(None, &path).0
             }
         })
+    }
+}
+
+/// Says what is wrong with an order: buckets go by their count, their key, or a figure in them.
+fn ordered(order: &Value, members: &Map<String, Value>, place: &str) -> Result<(), String> {
+    let below = |name: &str| {
+        let all = members
+            .get("aggs")
+            .or_else(|| members.get("aggregations"))?;
+        all.get(name)?.as_object()
+    };
+    let is_figure = |by: &str| {
+        let name = by.split('.').next().unwrap_or(by);
+        below(name).is_some_and(|agg| FIGURES.iter().any(|kind| agg.contains_key(*kind)))
+    };
+    let by = order.as_object().filter(|order| order.len() == 1);
+    match by.and_then(|by| by.keys().next()) {
+        Some(by) if matches!(by.as_str(), "_count" | "_key") || is_figure(by) => Ok(()),
+        _ => Err(format!(
+            "{place}.order must be {{\"_count\": \"desc\"}}, with _key or an aggregation of one figure in aggs in its place."
+        )),
     }
 }
 
@@ -714,6 +753,14 @@ mod tests {
             (json!({"a": {"avg": {"field": "data."}}}), "has no name"),
             (json!({"a": {"avg": {}}}), "missing field"),
             (json!({"a": {"avg": 5}}), "aggs.a.avg must be an object"),
+            (
+                json!({"a": {"terms": {"field": "n"}, "aggs": {"b": {"composite": {"sources": []}}}}}),
+                "aggs.a.aggs.b: a composite stands at the top alone",
+            ),
+            (
+                json!({"a": {"terms": {"field": "n", "order": {"b": "asc"}}, "aggs": {"b": {"terms": {"field": "n"}}}}}),
+                "aggs.a.terms.order must be",
+            ),
             (
                 json!({"a": {"composite": {"sources": [{"s": {"histogram": {"field": "n", "interval": -1}}}]}}}),
                 "composite.interval must be a number above 0",
