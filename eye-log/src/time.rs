@@ -2,7 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use chrono::{DateTime, Datelike, NaiveDateTime, Utc};
+use chrono::{DateTime, Datelike, SecondsFormat, Utc};
 
 /// Returns the present instant in unix microseconds.
 pub fn now() -> i64 {
@@ -79,10 +79,9 @@ fn offset_seconds(text: &str, default_offset_seconds: i32) -> Option<i32> {
 
 /// Writes an instant as RFC 3339 in UTC with six digits: `2021-01-01T09:15:27.243860Z`.
 pub fn format_timestamp(instant: i64) -> String {
-    let time: NaiveDateTime = DateTime::<Utc>::from_timestamp_micros(instant)
+    DateTime::<Utc>::from_timestamp_micros(instant)
         .unwrap_or_default()
-        .naive_utc();
-    time.format("%Y-%m-%dT%H:%M:%S%.6fZ").to_string()
+        .to_rfc3339_opts(SecondsFormat::Micros, true)
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ use super::matches::{
     bool_holds, double_within, doubles_of, field_holds, label_holds, null_holds, number_holds,
     string_holds,
 };
+use super::part::offsets_of;
 use super::query::{Field, Scalar, Test};
 
 /// Beyond this, doubles skip integers.
@@ -77,9 +78,7 @@ impl Filter for FieldFilter {
         if columns.is_empty() {
             return Ok(Box::new(|_| false));
         }
-        let offsets = reader
-            .fast_fields()
-            .column_first_or_default::<u64>("offset")?;
+        let offsets = offsets_of(reader)?;
         let (field, test) = (self.field.clone(), self.test.clone());
         let mut looker = None;
         let check = self.check.clone();

@@ -1,12 +1,11 @@
 //! Counts over time.
 
+use tantivy::DocId;
+
 use super::facets::{FacetValue, FieldColumns, Values};
 use super::matching::{Docs, Matching};
 use super::part::Part;
 use crate::error::SearchError;
-
-/// How many documents are looked at together.
-const TOGETHER: u32 = 1024;
 
 /// Stretches of time, one behind the other: each from its own beginning to the next one's. Unix microseconds.
 #[derive(Debug, Clone)]
@@ -70,19 +69,23 @@ pub(crate) fn histogram(
     let rows = split.map_or(0, |(_, values)| values.len() + 1);
     let parts = matching.by_part(|part, docs| {
         let mut counts = vec![0u64; buckets.count()];
-        each_bucket(part, &docs, buckets, |_, bucket| counts[bucket] += 1);
+        each_bucket(matching, part, &docs, buckets, |docs, bucket| {
+            counts[bucket] += docs.len() as u64;
+        })?;
         let mut by = vec![vec![0u64; buckets.count()]; rows];
         if let Some((field, values)) = split {
             let mut found = Values::open(field, part, matching.check)?;
             let mut rows_of_doc = Vec::new();
             let mut slots = found.slots(values)?;
-            each_bucket(part, &docs, buckets, |doc, bucket| {
-                rows_of_doc.clear();
-                found.slots_of(doc, &mut slots, &mut rows_of_doc);
-                for row in &rows_of_doc {
-                    by[*row][bucket] += 1;
+            each_bucket(matching, part, &docs, buckets, |docs, bucket| {
+                for doc in docs {
+                    rows_of_doc.clear();
+                    found.slots_of(*doc, &mut slots, &mut rows_of_doc);
+                    for row in &rows_of_doc {
+                        by[*row][bucket] += 1;
+                    }
                 }
-            });
+            })?;
         }
         Ok((counts, by))
     })?;
@@ -105,33 +108,39 @@ fn add(sum: &mut [u64], more: &[u64]) {
     }
 }
 
-/// Finds the bucket of every document that lies in one.
-fn each_bucket(part: &Part, docs: &Docs, buckets: &Buckets, mut see: impl FnMut(u32, usize)) {
-    let mut times = [0; TOGETHER as usize];
-    let mut see_times = |docs: &mut dyn Iterator<Item = u32>, times: &[i64]| {
-        for (doc, time) in docs.zip(times) {
-            if let Some(bucket) = buckets.of(*time) {
-                see(doc, bucket);
+/// Hands on the documents that lie in a bucket: together, without a look at their times, where all of a run do.
+fn each_bucket(
+    matching: &Matching<'_>,
+    part: &Part,
+    docs: &Docs,
+    buckets: &Buckets,
+    mut see: impl FnMut(&[DocId], usize),
+) -> Result<(), SearchError> {
+    let mut times = Vec::new();
+    docs.together(|mut docs| {
+        if matching.check.is_late() {
+            return Err(SearchError::Timeout);
+        }
+        while let Some(first) = docs.first() {
+            let (end, (earliest, latest)) = part.run_of(*first);
+            let of_run = docs.iter().position(|doc| *doc >= end);
+            let (of_run, behind) = docs.split_at(of_run.unwrap_or(docs.len()));
+            docs = behind;
+            match (buckets.of(earliest), buckets.of(latest)) {
+                (Some(one), Some(other)) if one == other => see(of_run, one),
+                _ => {
+                    times.resize(of_run.len(), 0);
+                    part.timestamps().get_vals(of_run, &mut times);
+                    for (doc, time) in of_run.iter().zip(&times) {
+                        if let Some(bucket) = buckets.of(*time) {
+                            see(std::slice::from_ref(doc), bucket);
+                        }
+                    }
+                }
             }
         }
-    };
-    match docs {
-        Docs::All(count) => {
-            for start in (0..*count).step_by(TOGETHER as usize) {
-                let end = start.saturating_add(TOGETHER).min(*count);
-                let times = &mut times[..(end - start) as usize];
-                part.timestamps().get_range(u64::from(start), times);
-                see_times(&mut (start..end), times);
-            }
-        }
-        Docs::Some(docs) => {
-            for docs in docs.chunks(TOGETHER as usize) {
-                let times = &mut times[..docs.len()];
-                part.timestamps().get_vals(docs, times);
-                see_times(&mut docs.iter().copied(), times);
-            }
-        }
-    }
+        Ok(())
+    })
 }
 
 #[cfg(test)]

@@ -4,15 +4,16 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use eye_log::Offset;
-use tantivy::columnar::{BytesColumn, ColumnValues, ColumnarReader};
+use tantivy::columnar::{BytesColumn, Column, ColumnValues, ColumnarReader};
 use tantivy::index::{SegmentComponent, SegmentId};
 use tantivy::{DocId, Segment, SegmentReader};
 
-use super::schema::Fields;
 use crate::error::IndexError;
 
 /// Documents per block of the time table.
 pub(crate) const BLOCK_DOCS: u32 = 1024;
+/// Documents per run of the finer time table: so few lie within one hour nine times out of ten, on a million events a month.
+const RUN_DOCS: u32 = 128;
 
 /// A search segment.
 pub(crate) struct Part {
@@ -24,6 +25,8 @@ pub(crate) struct Part {
     columns: ColumnarReader,
     /// Earliest and latest timestamp of every [`BLOCK_DOCS`] documents.
     blocks: Vec<(i64, i64)>,
+    /// The same of every [`RUN_DOCS`].
+    runs: Vec<(i64, i64)>,
     first_offset: Offset,
 }
 
@@ -37,26 +40,27 @@ impl std::fmt::Debug for Part {
 }
 
 impl Part {
-    pub(crate) fn open(segment: &Segment, fields: &Fields) -> Result<Self, IndexError> {
+    pub(crate) fn open(segment: &Segment) -> Result<Self, IndexError> {
         let reader = SegmentReader::open(segment)?;
-        let columns = reader.fast_fields();
-        let name = |field| fields.schema.get_field_name(field);
-        let offsets = columns.column_first_or_default::<u64>(name(fields.offset))?;
-        let timestamps = columns.column_first_or_default::<i64>(name(fields.timestamp))?;
-        let sessions = columns.bytes(name(fields.session))?;
+        let (offsets, timestamps) = (offsets_of(&reader)?, timestamps_of(&reader)?);
+        let sessions = reader.fast_fields().bytes("session")?;
         let file = segment
             .open_read(SegmentComponent::FastFields)
             .map_err(tantivy::TantivyError::from)?;
         let all_columns = ColumnarReader::open(file).map_err(tantivy::TantivyError::from)?;
         let docs = reader.max_doc();
-        let mut blocks = Vec::with_capacity((docs / BLOCK_DOCS) as usize + 1);
-        let mut values = vec![0; BLOCK_DOCS as usize];
-        for start in (0..docs).step_by(BLOCK_DOCS as usize) {
-            let values = &mut values[..(docs - start).min(BLOCK_DOCS) as usize];
+        let mut runs = Vec::with_capacity(docs.div_ceil(RUN_DOCS) as usize);
+        let mut values = [0; RUN_DOCS as usize];
+        for start in (0..docs).step_by(RUN_DOCS as usize) {
+            let values = &mut values[..(docs - start).min(RUN_DOCS) as usize];
             timestamps.get_range(u64::from(start), values);
             let earliest = values.iter().copied().min().unwrap_or(i64::MAX);
-            blocks.push((earliest, values.iter().copied().max().unwrap_or(i64::MIN)));
+            runs.push((earliest, values.iter().copied().max().unwrap_or(i64::MIN)));
         }
+        let blocks = runs
+            .chunks((BLOCK_DOCS / RUN_DOCS) as usize)
+            .map(span)
+            .collect();
         let first_offset = if docs > 0 {
             offsets.get_val(0)
         } else {
@@ -69,6 +73,7 @@ impl Part {
             sessions,
             columns: all_columns,
             blocks,
+            runs,
             first_offset,
         })
     }
@@ -134,9 +139,17 @@ impl Part {
 
     /// Returns the earliest and the latest timestamp.
     pub(crate) fn times(&self) -> (i64, i64) {
-        let earliest = self.blocks.iter().map(|block| block.0).min();
-        let latest = self.blocks.iter().map(|block| block.1).max();
-        (earliest.unwrap_or(i64::MAX), latest.unwrap_or(i64::MIN))
+        span(&self.blocks)
+    }
+
+    /// Returns the first document behind the run of a document, and the run's earliest and latest timestamp.
+    pub(crate) fn run_of(&self, doc: DocId) -> (DocId, (i64, i64)) {
+        let run = doc / RUN_DOCS;
+        let times = self.runs.get(run as usize);
+        (
+            (run + 1).saturating_mul(RUN_DOCS),
+            times.copied().unwrap_or((i64::MIN, i64::MAX)),
+        )
     }
 
     /// Returns the session of a document.
@@ -159,5 +172,33 @@ impl Part {
             .unwrap_or(u32::MAX)
             .saturating_mul(BLOCK_DOCS);
         start..start.saturating_add(BLOCK_DOCS).min(self.docs())
+    }
+}
+
+fn span(times: &[(i64, i64)]) -> (i64, i64) {
+    let earliest = times.iter().map(|times| times.0).min();
+    let latest = times.iter().map(|times| times.1).max();
+    (earliest.unwrap_or(i64::MAX), latest.unwrap_or(i64::MIN))
+}
+
+/// Returns the offset of every document.
+pub(crate) fn offsets_of(reader: &SegmentReader) -> tantivy::Result<Arc<dyn ColumnValues<u64>>> {
+    Ok(one_each(reader.fast_fields().u64("offset")?))
+}
+
+/// Returns the timestamp of every document.
+pub(crate) fn timestamps_of(reader: &SegmentReader) -> tantivy::Result<Arc<dyn ColumnValues<i64>>> {
+    Ok(one_each(reader.fast_fields().i64("timestamp")?))
+}
+
+/// Every document has one, so that its number is the value's place; a file that says otherwise is not taken at its word.
+fn one_each<T>(column: Column<T>) -> Arc<dyn ColumnValues<T>>
+where
+    T: PartialOrd + Copy + std::fmt::Debug + Default + Send + Sync + 'static,
+{
+    if column.get_cardinality().is_full() {
+        column.values
+    } else {
+        column.first_or_default_col(T::default())
     }
 }

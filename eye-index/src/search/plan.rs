@@ -6,8 +6,8 @@
 use std::sync::Arc;
 
 use tantivy::query::{
-    AllQuery, BooleanQuery, DfaWrapper, EmptyQuery, EmptyScorer, EnableScoring, FuzzyTermQuery,
-    Occur, PhraseQuery, Query, Scorer, TermQuery,
+    AllQuery, AllScorer, BooleanQuery, DfaWrapper, EmptyQuery, EmptyScorer, EnableScoring,
+    FuzzyTermQuery, Occur, PhraseQuery, Query, Scorer, TermQuery,
 };
 use tantivy::schema::IndexRecordOption;
 use tantivy::{DocId, SegmentReader, Term};
@@ -18,6 +18,7 @@ use super::docsets::{DocsQuery, Filter, ListedDocs, MakeDocs, Narrowed, Passes, 
 use super::expand::{Beyond, Expanded};
 use super::log_check::LogCheck;
 use super::matches::{clause_holds, label_holds, whole_regex};
+use super::part::{offsets_of, timestamps_of};
 use super::query::{
     Clause, Field, Fuzzy, Kind, Part, Pattern, PatternOn, Scalar, Test, Value, WordTest,
 };
@@ -412,7 +413,7 @@ impl MakeDocs for Candidates {
         // Where each candidate may have to be read from the log, as few as can be.
         let few = has_values_left_out(&self.field, reader)?;
         if !few && rarest >= reader.max_doc() / HELPFUL_SHARE {
-            return Ok(Box::new(RangeDocs::new(0..reader.max_doc())));
+            return Ok(Box::new(AllScorer::new(reader.max_doc())));
         }
         let query: Box<dyn Query> = if few && self.terms.len() > 1 {
             Box::new(PhraseQuery::new(self.terms.clone()))
@@ -438,9 +439,7 @@ struct OffsetDocs {
 
 impl MakeDocs for OffsetDocs {
     fn docs(&self, reader: &SegmentReader) -> tantivy::Result<Box<dyn Scorer>> {
-        let offsets = reader
-            .fast_fields()
-            .column_first_or_default::<u64>("offset")?;
+        let offsets = offsets_of(reader)?;
         let first_from = |offset: u64| {
             let (mut low, mut high) = (0, reader.max_doc());
             while low < high {
@@ -453,9 +452,13 @@ impl MakeDocs for OffsetDocs {
             }
             low
         };
-        Ok(Box::new(RangeDocs::new(
-            first_from(self.start)..first_from(self.end),
-        )))
+        let docs = first_from(self.start)..first_from(self.end);
+        // tantivy leaves such a set out of what it intersects.
+        Ok(if docs == (0..reader.max_doc()) {
+            Box::new(AllScorer::new(reader.max_doc()))
+        } else {
+            Box::new(RangeDocs::new(docs))
+        })
     }
 }
 
@@ -490,9 +493,7 @@ struct TimeFilter {
 
 impl Filter for TimeFilter {
     fn open(&self, reader: &SegmentReader) -> tantivy::Result<Passes> {
-        let times = reader
-            .fast_fields()
-            .column_first_or_default::<i64>("timestamp")?;
+        let times = timestamps_of(reader)?;
         let (start, end) = (self.start.unwrap_or(i64::MIN), self.end);
         let inside = move |time: i64| time >= start && end.is_none_or(|end| time < end);
         if inside(times.min_value()) && inside(times.max_value()) {
@@ -508,9 +509,7 @@ struct Unhidden(Hidden);
 
 impl Filter for Unhidden {
     fn open(&self, reader: &SegmentReader) -> tantivy::Result<Passes> {
-        let offsets = reader
-            .fast_fields()
-            .column_first_or_default::<u64>("offset")?;
+        let offsets = offsets_of(reader)?;
         let all = offsets.min_value()..offsets.max_value().saturating_add(1);
         if !self.0.touches(&all) {
             return Ok(Box::new(|_| true));
@@ -538,9 +537,7 @@ impl std::fmt::Debug for ClauseFilter {
 
 impl Filter for ClauseFilter {
     fn open(&self, reader: &SegmentReader) -> tantivy::Result<Passes> {
-        let offsets = reader
-            .fast_fields()
-            .column_first_or_default::<u64>("offset")?;
+        let offsets = offsets_of(reader)?;
         let clause = self.clause.clone();
         let mut looker = self.check.looker();
         Ok(Box::new(move |doc: DocId| {

@@ -49,7 +49,6 @@ pub(crate) struct Shard {
     pub(crate) generation: u32,
     folder: PathBuf,
     index: Index,
-    fields: Arc<Fields>,
     view: Arc<RwLock<Arc<View>>>,
     /// Whether it has a writer.
     taken: Arc<AtomicBool>,
@@ -97,7 +96,7 @@ impl Shard {
             ..IndexSettings::default()
         };
         let index = Index::create(directory, fields.schema.clone(), settings)?;
-        Ok(Self::of(folder, (base, generation), fields, index))
+        Ok(Self::of(folder, (base, generation), index))
     }
 
     /// Returns where a generation of the shard of the segment at `base` lies.
@@ -130,17 +129,12 @@ impl Shard {
         if index.schema() != fields.schema {
             return Err(IndexError::Shard("its fields are other ones".to_owned()));
         }
-        let shard = Self::of(folder.to_owned(), place, fields, index);
+        let shard = Self::of(folder.to_owned(), place, index);
         shard.refresh()?;
         Ok(shard)
     }
 
-    fn of(
-        folder: PathBuf,
-        (base, generation): (Offset, u32),
-        fields: &Arc<Fields>,
-        index: Index,
-    ) -> Self {
+    fn of(folder: PathBuf, (base, generation): (Offset, u32), index: Index) -> Self {
         index
             .tokenizers()
             .register(WORDS_TOKENIZER, WordsTokenizer::default());
@@ -153,7 +147,6 @@ impl Shard {
             generation,
             folder,
             index,
-            fields: fields.clone(),
             view: Arc::new(RwLock::new(Arc::new(view))),
             taken: Arc::default(),
         }
@@ -208,10 +201,7 @@ impl Shard {
             let id = meta.id();
             match known.parts.iter().find(|part| part.id() == id) {
                 Some(part) => parts.push(part.clone()),
-                None => parts.push(Arc::new(Part::open(
-                    &self.index.segment(meta),
-                    &self.fields,
-                )?)),
+                None => parts.push(Arc::new(Part::open(&self.index.segment(meta))?)),
             }
         }
         parts.retain(|part| part.docs() > 0);

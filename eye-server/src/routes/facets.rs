@@ -4,7 +4,8 @@ use axum::extract::{RawQuery, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use eye_index::search::facets::{FacetOptions, FacetValue, FieldColumns, FieldFigures, TYPES};
-use eye_log::format_timestamp;
+use eye_log::{Offset, format_timestamp};
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::auth::Identity;
@@ -75,7 +76,7 @@ pub(crate) async fn facets(
                 })
             })
             .collect();
-        Ok(framed(view, [("total", json!(total)), ("fields", json!(fields))]))
+        Ok(framed(view, json!({"total": total, "fields": fields})))
     })
     .await?;
     Ok(answer(StatusCode::OK, body))
@@ -118,7 +119,7 @@ pub(crate) async fn fields(
                 })
             })
             .collect();
-        Ok(framed(view, [("total", json!(total)), ("fields", json!(fields))]))
+        Ok(framed(view, json!({"total": total, "fields": fields})))
     })
     .await?;
     Ok(answer(StatusCode::OK, body))
@@ -217,13 +218,20 @@ fn share(part: u64, all: u64) -> f64 {
 }
 
 /// Returns `{…, "as_of", "indexed_through", "exact"}`.
-pub(crate) fn framed<'n>(view: View, fields: impl IntoIterator<Item = (&'n str, Value)>) -> String {
-    let mut body: Map<String, Value> = fields
-        .into_iter()
-        .map(|(name, value)| (name.to_owned(), value))
-        .collect();
-    body.insert("as_of".to_owned(), json!(view.as_of));
-    body.insert("indexed_through".to_owned(), json!(view.through));
-    body.insert("exact".to_owned(), json!(view.exact));
-    Value::Object(body).to_string()
+pub(crate) fn framed(view: View, body: impl Serialize) -> String {
+    #[derive(Serialize)]
+    struct Framed<B> {
+        #[serde(flatten)]
+        body: B,
+        as_of: Offset,
+        indexed_through: Offset,
+        exact: bool,
+    }
+    let framed = Framed {
+        body,
+        as_of: view.as_of,
+        indexed_through: view.through,
+        exact: view.exact,
+    };
+    serde_json::to_string(&framed).expect("figures always encode")
 }

@@ -157,10 +157,7 @@ pub(crate) async fn funnel(
     let body = view::read(&state, funnel.question.wanted, move |state, view| {
         let (chains, _) = funnel.chains(state, view)?;
         let all: Vec<&Chain> = chains.iter().collect();
-        let mut fields = vec![
-            ("sessions", json!(chains.len())),
-            ("steps", json!(funnel.figures(&all))),
-        ];
+        let mut fields = json!({"sessions": chains.len(), "steps": funnel.figures(&all)});
         if let Some(by) = &funnel.by {
             let values = funnel.values(state, view, by, &chains)?;
             let mut of_value: HashMap<FacetValue, Vec<&Chain>> = HashMap::new();
@@ -179,8 +176,8 @@ pub(crate) async fn funnel(
                 .iter()
                 .map(|(value, chains)| json!({"value": written(value), "steps": funnel.figures(chains)}))
                 .collect();
-            fields.push(("by", json!(groups)));
-            fields.push(("other_values", json!(rest)));
+            fields["by"] = json!(groups);
+            fields["other_values"] = json!(rest);
         }
         Ok(framed(view, fields))
     })

@@ -1,5 +1,7 @@
 //! `/histogram`: how many events over time.
 
+use std::collections::BTreeMap;
+
 use axum::extract::{RawQuery, State};
 use axum::http::StatusCode;
 use axum::response::Response;
@@ -7,7 +9,8 @@ use eye_index::search::facets::{FacetOptions, FacetValue, FieldColumns};
 use eye_index::search::histogram::{Buckets, Histogram};
 use eye_index::{Order, SearchRequest};
 use eye_log::format_timestamp;
-use serde_json::{Map, Value, json};
+use serde::Serialize;
+use serde_json::Value;
 
 use crate::auth::Identity;
 use crate::calendar::{Interval, Zone};
@@ -170,33 +173,49 @@ fn body(
         })
         .chain([OTHER.to_owned()])
         .collect();
-    let rows: Vec<Value> = buckets
-        .bounds()
-        .windows(2)
-        .enumerate()
-        .map(|(bar, bounds)| {
-            let mut row = json!({
-                "from": format_timestamp(bounds[0]), "to": format_timestamp(bounds[1]), "count": counted.counts[bar],
-            });
-            if values.is_some() {
-                let mut by: Map<String, Value> = Map::new();
-                for (name, counts) in names.iter().zip(&counted.by).filter(|(_, counts)| counts[bar] > 0) {
-                    // A value may be spelt like the rest.
-                    let before = by.get(name).and_then(Value::as_u64).unwrap_or(0);
-                    by.insert(name.clone(), json!(before + counts[bar]));
-                }
-                row["by"] = Value::Object(by);
+    let split = |bar: usize| {
+        let mut by: BTreeMap<&str, u64> = BTreeMap::new();
+        for (name, counts) in names.iter().zip(&counted.by) {
+            if counts[bar] > 0 {
+                // A value may be spelt like the rest.
+                *by.entry(name).or_default() += counts[bar];
             }
-            row
-        })
+        }
+        by
+    };
+    let bounds: Vec<String> = buckets
+        .bounds()
+        .iter()
+        .map(|at| format_timestamp(*at))
         .collect();
-    framed(
-        view,
-        [
-            ("interval", json!(interval.name())),
-            ("tz", json!(zone.name())),
-            ("total", json!(counted.counts.iter().sum::<u64>())),
-            ("buckets", json!(rows)),
-        ],
-    )
+    let bars = bounds.windows(2).enumerate().map(|(bar, bounds)| Bar {
+        from: &bounds[0],
+        to: &bounds[1],
+        count: counted.counts[bar],
+        by: values.map(|_| split(bar)),
+    });
+    let figures = Figures {
+        interval: interval.name(),
+        tz: zone.name(),
+        total: counted.counts.iter().sum(),
+        buckets: bars.collect(),
+    };
+    framed(view, figures)
+}
+
+#[derive(Serialize)]
+struct Figures<'f> {
+    interval: String,
+    tz: String,
+    total: u64,
+    buckets: Vec<Bar<'f>>,
+}
+
+#[derive(Serialize)]
+struct Bar<'f> {
+    from: &'f str,
+    to: &'f str,
+    count: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    by: Option<BTreeMap<&'f str, u64>>,
 }
