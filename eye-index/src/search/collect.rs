@@ -6,13 +6,14 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
 use tantivy::query::{EnableScoring, Scorer};
-use tantivy::{DocSet as _, TERMINATED};
+use tantivy::{DocId, DocSet as _, TERMINATED};
 
-use super::docsets::{Passes, open_all};
+use super::docsets::{Sieve, TOGETHER, open_all};
 use super::log_check::LogCheck;
 use super::part::Part;
 use super::plan::Plan;
@@ -106,23 +107,20 @@ pub(crate) fn collect(
             }
             let part = &parts[index];
             let mut docs = weight.scorer(&part.reader, 1.0)?;
-            let mut passes = open_all(&plan.filters, &part.reader)?;
-            if docs.cost() <= FEW_DOCS {
-                finished[index] = true;
-                each_doc(docs.as_mut(), &mut passes, 0..part.docs(), check, |doc| {
-                    worst = keep(part, doc)
-                })?;
+            let mut sieve = open_all(&plan.filters, &part.reader)?;
+            finished[index] = docs.cost() <= FEW_DOCS;
+            let ranges: Vec<Range<DocId>> = if finished[index] {
+                std::iter::once(0..part.docs()).collect()
             } else {
-                for (_, block) in run {
-                    each_doc(
-                        docs.as_mut(),
-                        &mut passes,
-                        part.block_docs(*block),
-                        check,
-                        |doc| worst = keep(part, doc),
-                    )?;
+                run.iter()
+                    .map(|(_, block)| part.block_docs(*block))
+                    .collect()
+            };
+            each_doc(docs.as_mut(), sieve.as_mut(), &ranges, check, |docs| {
+                for doc in docs {
+                    worst = keep(part, *doc);
                 }
-            }
+            })?;
         }
     }
     check.verdict()?;
@@ -175,28 +173,35 @@ fn blocks(parts: &[Arc<Part>], request: &SearchRequest, after: Option<Rank>) -> 
     blocks
 }
 
+/// Hands on the documents of ascending ranges that pass, many together.
 fn each_doc(
     docs: &mut dyn Scorer,
-    passes: &mut Passes,
-    range: std::ops::Range<u32>,
+    sieve: &mut dyn Sieve,
+    ranges: &[Range<DocId>],
     check: &LogCheck,
-    mut see: impl FnMut(u32),
+    mut see: impl FnMut(&[DocId]),
 ) -> Result<(), SearchError> {
-    let mut doc = docs.doc();
-    if doc < range.start {
-        doc = docs.seek(range.start);
-    }
-    let mut seen = 0u32;
-    while doc < range.end {
-        if passes(doc) {
-            see(doc);
+    let mut together = Vec::new();
+    for range in ranges {
+        let mut doc = docs.doc();
+        if doc < range.start {
+            doc = docs.seek(range.start);
         }
-        seen = seen.wrapping_add(1);
-        if seen.is_multiple_of(DOCS_PER_LOOK) && check.is_late() {
-            return Err(SearchError::Timeout);
+        while doc < range.end {
+            together.push(doc);
+            if together.len() == TOGETHER {
+                sieve.keep(&mut together);
+                see(&together);
+                together.clear();
+                if check.is_late() {
+                    return Err(SearchError::Timeout);
+                }
+            }
+            doc = docs.advance();
         }
-        doc = docs.advance();
     }
+    sieve.keep(&mut together);
+    see(&together);
     Ok(())
 }
 
@@ -224,9 +229,10 @@ pub(crate) fn count(
             continue;
         }
         let mut docs = weight.scorer(&part.reader, 1.0)?;
-        let mut passes = open_all(&plan.filters, &part.reader)?;
-        each_doc(docs.as_mut(), &mut passes, 0..part.docs(), check, |_| {
-            count += 1
+        let mut sieve = open_all(&plan.filters, &part.reader)?;
+        let all = 0..part.docs();
+        each_doc(docs.as_mut(), sieve.as_mut(), &[all], check, |docs| {
+            count += docs.len() as u64;
         })?;
     }
     check.verdict()?;
@@ -248,7 +254,7 @@ pub(crate) fn in_log_order(
     let mut offsets = Vec::new();
     for part in parts.iter().filter(|part| part.last_offset() >= from) {
         let mut docs = weight.scorer(&part.reader, 1.0)?;
-        let mut passes = open_all(&plan.filters, &part.reader)?;
+        let mut sieve = open_all(&plan.filters, &part.reader)?;
         let first = part.first_doc_from(from);
         let mut doc = docs.doc();
         if doc < first {
@@ -262,7 +268,7 @@ pub(crate) fn in_log_order(
                 check.verdict()?;
                 return Ok((offsets, Some(part.offset(doc))));
             }
-            if passes(doc) {
+            if sieve.passes(doc) {
                 offsets.push(part.offset(doc));
             }
             doc = docs.advance();

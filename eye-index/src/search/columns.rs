@@ -6,13 +6,13 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tantivy::columnar::{Column, ColumnType, DynamicColumn, StrColumn};
+use tantivy::columnar::{Cardinality, Column, ColumnType, ColumnValues, DynamicColumn, StrColumn};
 use tantivy::index::SegmentId;
 use tantivy::{DocId, SegmentReader};
 
-use super::docsets::{Filter, Passes};
+use super::docsets::{Filter, Sieve};
 use super::flatten::{LEFT_OUT_ROOT, NULL_ROOT, column_of};
-use super::log_check::LogCheck;
+use super::log_check::{LogCheck, Looker};
 use super::matches::{
     bool_holds, double_within, doubles_of, field_holds, label_holds, null_holds, number_holds,
     string_holds,
@@ -73,27 +73,71 @@ impl FieldFilter {
 }
 
 impl Filter for FieldFilter {
-    fn open(&self, reader: &SegmentReader) -> tantivy::Result<Passes> {
+    fn open(&self, reader: &SegmentReader) -> tantivy::Result<Box<dyn Sieve>> {
         let columns = self.columns(reader)?;
         if columns.is_empty() {
-            return Ok(Box::new(|_| false));
+            return Ok(Box::new(|_: DocId| false));
         }
-        let offsets = offsets_of(reader)?;
-        let (field, test) = (self.field.clone(), self.test.clone());
-        let mut looker = None;
-        let check = self.check.clone();
-        Ok(Box::new(move |doc: DocId| {
-            match columns.answer(doc, &test) {
-                Answer::Yes => true,
-                Answer::No => false,
-                Answer::Ask => {
-                    let looker = looker.get_or_insert_with(|| check.looker());
-                    looker.passes(offsets.get_val(doc), |subject| {
-                        field_holds(&field, &test, subject)
-                    })
-                }
-            }
+        Ok(Box::new(FieldSieve {
+            columns,
+            offsets: offsets_of(reader)?,
+            field: self.field.clone(),
+            test: self.test.clone(),
+            check: self.check.clone(),
+            looker: None,
+            ords: Vec::new(),
         }))
+    }
+}
+
+/// A [`FieldFilter`], opened in one search segment.
+struct FieldSieve {
+    columns: Arc<Columns>,
+    offsets: Arc<dyn ColumnValues<u64>>,
+    field: Field,
+    test: Arc<Test>,
+    check: LogCheck,
+    looker: Option<Looker>,
+    ords: Vec<Option<u64>>,
+}
+
+impl Sieve for FieldSieve {
+    fn passes(&mut self, doc: DocId) -> bool {
+        match self.columns.answer(doc, &self.test) {
+            Answer::Yes => true,
+            Answer::No => false,
+            Answer::Ask => {
+                let looker = self.looker.get_or_insert_with(|| self.check.looker());
+                looker.passes(self.offsets.get_val(doc), |subject| {
+                    field_holds(&self.field, &self.test, subject)
+                })
+            }
+        }
+    }
+
+    fn keep(&mut self, docs: &mut Vec<DocId>) {
+        let columns = self.columns.clone();
+        for strings in &columns.strings {
+            let ords = strings.column.ords();
+            if ords.get_cardinality() == Cardinality::Multivalued {
+                self.ords.clear();
+                let all = docs.iter().flat_map(|doc| ords.values_for_doc(*doc));
+                self.ords.extend(all.map(Some));
+            } else {
+                self.ords.resize(docs.len(), None);
+                ords.first_vals(docs, &mut self.ords);
+            }
+            strings.judge_all(&self.ords, &self.test, columns.label);
+            if columns.is_one_string_each() {
+                let mut ords = self.ords.iter();
+                docs.retain(|_| {
+                    let ord = ords.next().copied().flatten();
+                    ord.is_some_and(|ord| strings.judgement(ord) == PASSES)
+                });
+                return;
+            }
+        }
+        docs.retain(|doc| self.passes(*doc));
     }
 }
 
@@ -128,9 +172,13 @@ struct Columns {
 
 struct Strings {
     column: StrColumn,
-    /// Per value of the dictionary: 0 not judged yet, 1 passes, 2 does not.
+    /// Per value of the dictionary.
     judged: Vec<AtomicU8>,
 }
+
+const NOT_JUDGED: u8 = 0;
+const PASSES: u8 = 1;
+const FAILS: u8 = 2;
 
 impl Columns {
     fn open(field: &Field, exists: bool, reader: &SegmentReader) -> tantivy::Result<Self> {
@@ -195,10 +243,23 @@ impl Columns {
         Ok(columns)
     }
 
+    /// Says whether documents have at most one value here, a string.
+    fn is_one_string_each(&self) -> bool {
+        let [strings] = self.strings.as_slice() else {
+            return false;
+        };
+        strings.column.ords().get_cardinality() != Cardinality::Multivalued
+            && !self.shared
+            && self.has_no_others()
+    }
+
     /// Says whether no document of the segment can pass.
     fn is_empty(&self) -> bool {
-        self.strings.is_empty()
-            && self.numbers.is_empty()
+        self.strings.is_empty() && self.has_no_others()
+    }
+
+    fn has_no_others(&self) -> bool {
+        self.numbers.is_empty()
             && self.bools.is_empty()
             && self.nulls.is_none()
             && self.any.is_empty()
@@ -266,35 +327,69 @@ impl Strings {
         let values = column.num_terms();
         Self {
             column,
-            judged: (0..values).map(|_| AtomicU8::new(0)).collect(),
+            judged: (0..values).map(|_| AtomicU8::new(NOT_JUDGED)).collect(),
         }
+    }
+
+    /// Returns what is known of a value; one that is not there fails.
+    fn judgement(&self, ord: u64) -> u8 {
+        let judged = usize::try_from(ord)
+            .ok()
+            .and_then(|ord| self.judged.get(ord));
+        judged.map_or(FAILS, |judged| judged.load(Ordering::Relaxed))
+    }
+
+    fn note(&self, ord: u64, passes: bool) {
+        let judged = usize::try_from(ord)
+            .ok()
+            .and_then(|ord| self.judged.get(ord));
+        if let Some(judged) = judged {
+            judged.store(if passes { PASSES } else { FAILS }, Ordering::Relaxed);
+        }
+    }
+
+    /// Judges values that were not yet, in the dictionary's order: it is packed in blocks of about a hundred, and each is
+    /// unpacked once. What cannot be read stays as it was.
+    fn judge_all(&self, ords: &[Option<u64>], test: &Test, label: bool) {
+        let known = |ord: &u64| self.judgement(*ord) != NOT_JUDGED;
+        let mut ords: Vec<u64> = ords
+            .iter()
+            .flatten()
+            .filter(|ord| !known(ord))
+            .copied()
+            .collect();
+        ords.sort_unstable();
+        ords.dedup();
+        let mut at = ords.iter();
+        let judge = |bytes: &[u8]| {
+            if let (Some(ord), Ok(value)) = (at.next(), std::str::from_utf8(bytes)) {
+                self.note(*ord, holds(test, value, label));
+            }
+        };
+        // It is tried again one by one.
+        let _ = self
+            .column
+            .dictionary()
+            .sorted_ords_to_term_cb(&ords, judge);
     }
 
     fn passes(&self, doc: DocId, test: &Test, label: bool) -> bool {
         self.column.term_ords(doc).any(|ord| {
-            let Some(judged) = usize::try_from(ord)
-                .ok()
-                .and_then(|ord| self.judged.get(ord))
-            else {
-                return false;
-            };
-            match judged.load(Ordering::Relaxed) {
-                1 => true,
-                2 => false,
-                _ => {
-                    let mut value = String::new();
-                    let there = self.column.ord_to_str(ord, &mut value).unwrap_or(false);
-                    let passes = there
-                        && if label {
-                            label_holds(test, &value)
-                        } else {
-                            string_holds(test, &value)
-                        };
-                    judged.store(if passes { 1 } else { 2 }, Ordering::Relaxed);
-                    passes
-                }
+            if self.judgement(ord) == NOT_JUDGED {
+                let mut value = String::new();
+                let there = self.column.ord_to_str(ord, &mut value).unwrap_or(false);
+                self.note(ord, there && holds(test, &value, label));
             }
+            self.judgement(ord) == PASSES
         })
+    }
+}
+
+fn holds(test: &Test, value: &str, label: bool) -> bool {
+    if label {
+        label_holds(test, value)
+    } else {
+        string_holds(test, value)
     }
 }
 

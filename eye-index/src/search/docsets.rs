@@ -34,27 +34,59 @@ impl<M: MakeDocs> Weight for DocsWeight<M> {
     }
 }
 
-/// A test on single documents of a search segment.
-pub(crate) type Passes = Box<dyn FnMut(DocId) -> bool + Send>;
+/// So many documents are given to filters together at most.
+pub(crate) const TOGETHER: usize = 32_768;
+
+/// A test on documents of a search segment.
+pub(crate) trait Sieve: Send {
+    /// Says whether a document passes.
+    fn passes(&mut self, doc: DocId) -> bool;
+
+    /// Keeps the documents that pass, of many in ascending order.
+    fn keep(&mut self, docs: &mut Vec<DocId>) {
+        docs.retain(|doc| self.passes(*doc));
+    }
+}
+
+impl<F: FnMut(DocId) -> bool + Send> Sieve for F {
+    fn passes(&mut self, doc: DocId) -> bool {
+        self(doc)
+    }
+}
+
+/// Several tests as one.
+struct All(Vec<Box<dyn Sieve>>);
+
+impl Sieve for All {
+    fn passes(&mut self, doc: DocId) -> bool {
+        self.0.iter_mut().all(|sieve| sieve.passes(doc))
+    }
+
+    fn keep(&mut self, docs: &mut Vec<DocId>) {
+        for sieve in &mut self.0 {
+            sieve.keep(docs);
+        }
+    }
+}
 
 /// A test on documents that is applied to what other queries found.
 pub(crate) trait Filter: Send + Sync + std::fmt::Debug + 'static {
     /// Returns the test for the documents of `reader`.
-    fn open(&self, reader: &SegmentReader) -> tantivy::Result<Passes>;
+    fn open(&self, reader: &SegmentReader) -> tantivy::Result<Box<dyn Sieve>>;
 }
 
 /// Opens several filters as one.
 pub(crate) fn open_all(
     filters: &[Arc<dyn Filter>],
     reader: &SegmentReader,
-) -> tantivy::Result<Passes> {
-    let mut opened: Vec<Passes> = Vec::with_capacity(filters.len());
+) -> tantivy::Result<Box<dyn Sieve>> {
+    let mut opened = Vec::with_capacity(filters.len());
     for filter in filters {
         opened.push(filter.open(reader)?);
     }
     Ok(match opened.len() {
         1 => opened.remove(0),
-        _ => Box::new(move |doc| opened.iter_mut().all(|passes| passes(doc))),
+        _ => Box::new(All(opened)),
     })
 }
 
@@ -69,10 +101,8 @@ impl MakeDocs for Narrowed {
     fn docs(&self, reader: &SegmentReader) -> tantivy::Result<Box<dyn Scorer>> {
         let scoring = EnableScoring::disabled_from_schema(reader.schema());
         let docs = self.query.weight(scoring)?.scorer(reader, 1.0)?;
-        Ok(Box::new(Checked::new(
-            docs,
-            open_all(&self.filters, reader)?,
-        )))
+        let mut sieve = open_all(&self.filters, reader)?;
+        Ok(Box::new(Checked::new(docs, move |doc| sieve.passes(doc))))
     }
 }
 

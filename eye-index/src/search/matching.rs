@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tantivy::COLLECT_BLOCK_BUFFER_LEN;
-use tantivy::query::{EnableScoring, Weight};
+use tantivy::query::{AllScorer, EnableScoring, Weight};
 use tantivy::{DocId, TERMINATED};
 
-use super::docsets::open_all;
+use super::docsets::{self, open_all};
 use super::log_check::LogCheck;
 use super::part::Part;
 use super::plan::Plan;
@@ -20,8 +20,6 @@ use crate::page::SearchRequest;
 const ALONE_MAX_DOCS: u64 = 50_000;
 /// How many documents are looked at together.
 const TOGETHER: u32 = 1024;
-/// How often the deadline is looked at. Documents.
-const DOCS_PER_LOOK: usize = 4096;
 
 /// A question, planned, about parts.
 pub(crate) struct Matching<'q> {
@@ -146,25 +144,25 @@ impl<'q> Matching<'q> {
 
     fn docs(&self, part: &Part) -> Result<Docs, SearchError> {
         let mut found = self.weight.scorer(&part.reader, 1.0)?;
+        if self.plan.filters.is_empty() && found.is::<AllScorer>() {
+            return Ok(Docs::All(part.docs()));
+        }
         let mut docs = Vec::with_capacity(found.size_hint() as usize);
-        let mut passes = open_all(&self.plan.filters, &part.reader)?;
+        let mut sieve = open_all(&self.plan.filters, &part.reader)?;
+        let mut together = Vec::with_capacity(docsets::TOGETHER);
         let mut buffer = [0; COLLECT_BLOCK_BUFFER_LEN];
-        let mut looked = 0;
         loop {
             let filled = found.fill_buffer(&mut buffer);
-            if self.plan.filters.is_empty() {
-                docs.extend_from_slice(&buffer[..filled]);
-            } else {
-                docs.extend(buffer[..filled].iter().copied().filter(|doc| passes(*doc)));
-            }
-            looked += filled;
-            if looked >= DOCS_PER_LOOK {
-                looked = 0;
+            together.extend_from_slice(&buffer[..filled]);
+            let last = filled < buffer.len() || found.doc() == TERMINATED;
+            if last || together.len() + buffer.len() > docsets::TOGETHER {
                 if self.check.is_late() {
                     return Err(SearchError::Timeout);
                 }
+                sieve.keep(&mut together);
+                docs.append(&mut together);
             }
-            if filled < buffer.len() || found.doc() == TERMINATED {
+            if last {
                 break;
             }
         }

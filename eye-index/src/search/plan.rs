@@ -14,7 +14,7 @@ use tantivy::{DocId, SegmentReader, Term};
 use uuid::Uuid;
 
 use super::columns::{FieldFilter, has_values_left_out};
-use super::docsets::{DocsQuery, Filter, ListedDocs, MakeDocs, Narrowed, Passes, RangeDocs};
+use super::docsets::{DocsQuery, Filter, ListedDocs, MakeDocs, Narrowed, RangeDocs, Sieve};
 use super::expand::{Beyond, Expanded};
 use super::log_check::LogCheck;
 use super::matches::{clause_holds, label_holds, whole_regex};
@@ -492,12 +492,12 @@ struct TimeFilter {
 }
 
 impl Filter for TimeFilter {
-    fn open(&self, reader: &SegmentReader) -> tantivy::Result<Passes> {
+    fn open(&self, reader: &SegmentReader) -> tantivy::Result<Box<dyn Sieve>> {
         let times = timestamps_of(reader)?;
         let (start, end) = (self.start.unwrap_or(i64::MIN), self.end);
         let inside = move |time: i64| time >= start && end.is_none_or(|end| time < end);
         if inside(times.min_value()) && inside(times.max_value()) {
-            return Ok(Box::new(|_| true));
+            return Ok(Box::new(|_: DocId| true));
         }
         Ok(Box::new(move |doc: DocId| inside(times.get_val(doc))))
     }
@@ -508,11 +508,11 @@ impl Filter for TimeFilter {
 struct Unhidden(Hidden);
 
 impl Filter for Unhidden {
-    fn open(&self, reader: &SegmentReader) -> tantivy::Result<Passes> {
+    fn open(&self, reader: &SegmentReader) -> tantivy::Result<Box<dyn Sieve>> {
         let offsets = offsets_of(reader)?;
         let all = offsets.min_value()..offsets.max_value().saturating_add(1);
         if !self.0.touches(&all) {
-            return Ok(Box::new(|_| true));
+            return Ok(Box::new(|_: DocId| true));
         }
         let hidden = self.0.clone();
         Ok(Box::new(move |doc: DocId| {
@@ -536,7 +536,7 @@ impl std::fmt::Debug for ClauseFilter {
 }
 
 impl Filter for ClauseFilter {
-    fn open(&self, reader: &SegmentReader) -> tantivy::Result<Passes> {
+    fn open(&self, reader: &SegmentReader) -> tantivy::Result<Box<dyn Sieve>> {
         let offsets = offsets_of(reader)?;
         let clause = self.clause.clone();
         let mut looker = self.check.looker();
