@@ -125,7 +125,7 @@ class Sqlite:
         run("PRAGMA journal_mode = WAL")
         run("PRAGMA cache_size = -1000000")
         run("CREATE TABLE event (id INTEGER PRIMARY KEY, session_id TEXT, category TEXT, name TEXT, data TEXT, ts TEXT, path TEXT)")
-        run("CREATE VIRTUAL TABLE words USING fts5(words, content='', tokenize='ascii')")
+        run("CREATE VIRTUAL TABLE words USING fts5(text, content='', tokenize='ascii')")
         run("CREATE INDEX by_session ON event (session_id, ts)")
         run("CREATE INDEX by_path ON event (path, ts)")
         run("CREATE INDEX by_time ON event (ts)")
@@ -135,7 +135,7 @@ class Sqlite:
             numbered = list(enumerate(batch, number + 1))
             self.connection.executemany("INSERT INTO event VALUES (?, ?, ?, ?, ?, ?, ?)",
                                         [(n, *row[:6]) for n, row in numbered])
-            self.connection.executemany("INSERT INTO words (rowid, words) VALUES (?, ?)", [(n, row[6]) for n, row in numbered])
+            self.connection.executemany("INSERT INTO words (rowid, text) VALUES (?, ?)", [(n, row[6]) for n, row in numbered])
             self.connection.commit()
             number += len(batch)
         run("ANALYZE")
