@@ -13,7 +13,7 @@ use std::time::Instant;
 use tantivy::query::{EnableScoring, Scorer};
 use tantivy::{DocId, DocSet as _, TERMINATED};
 
-use super::docsets::{Sieve, TOGETHER, open_all};
+use super::docsets::{SIEVED_TOGETHER, Sieve, open_all};
 use super::log_check::LogCheck;
 use super::part::Part;
 use super::plan::Plan;
@@ -189,7 +189,7 @@ fn each_doc(
         }
         while doc < range.end {
             together.push(doc);
-            if together.len() == TOGETHER {
+            if together.len() == SIEVED_TOGETHER {
                 sieve.keep(&mut together);
                 see(&together);
                 together.clear();

@@ -129,11 +129,17 @@ impl Sieve for FieldSieve {
             }
             strings.judge_all(&self.ords, &self.test, columns.label);
             if columns.is_one_string_each() {
-                let mut ords = self.ords.iter();
-                docs.retain(|_| {
-                    let ord = ords.next().copied().flatten();
-                    ord.is_some_and(|ord| strings.judgement(ord) == PASSES)
+                let found = std::mem::take(&mut self.ords);
+                let mut ords = found.iter().copied();
+                docs.retain(|doc| match ords.next().flatten() {
+                    Some(ord) => match strings.judgement(ord) {
+                        PASSES => true,
+                        FAILS => false,
+                        _ => self.passes(*doc),
+                    },
+                    None => false,
                 });
+                self.ords = found;
                 return;
             }
         }
@@ -179,6 +185,8 @@ struct Strings {
 const NOT_JUDGED: u8 = 0;
 const PASSES: u8 = 1;
 const FAILS: u8 = 2;
+/// The dictionary does not give it: the log is asked.
+const UNREADABLE: u8 = 3;
 
 impl Columns {
     fn open(field: &Field, exists: bool, reader: &SegmentReader) -> tantivy::Result<Self> {
@@ -288,12 +296,13 @@ impl Columns {
         if self.any.iter().any(|column| has_value(column, doc)) {
             return Answer::Yes;
         }
-        if self
-            .strings
-            .iter()
-            .any(|strings| strings.passes(doc, test, self.label))
-        {
-            return Answer::Yes;
+        let mut found = Answer::No;
+        for strings in &self.strings {
+            match strings.answer(doc, test, self.label) {
+                Answer::Yes => return Answer::Yes,
+                Answer::Ask => found = Answer::Ask,
+                Answer::No => {}
+            }
         }
         if self.bools.iter().any(|column| {
             column
@@ -310,7 +319,6 @@ impl Columns {
         {
             return Answer::Yes;
         }
-        let mut found = Answer::No;
         for column in &self.numbers {
             match number_answer(column, doc, test) {
                 Answer::Yes => return Answer::Yes,
@@ -331,20 +339,19 @@ impl Strings {
         }
     }
 
-    /// Returns what is known of a value; one that is not there fails.
-    fn judgement(&self, ord: u64) -> u8 {
-        let judged = usize::try_from(ord)
-            .ok()
-            .and_then(|ord| self.judged.get(ord));
-        judged.map_or(FAILS, |judged| judged.load(Ordering::Relaxed))
+    fn place(&self, ord: u64) -> Option<&AtomicU8> {
+        self.judged.get(usize::try_from(ord).ok()?)
     }
 
-    fn note(&self, ord: u64, passes: bool) {
-        let judged = usize::try_from(ord)
-            .ok()
-            .and_then(|ord| self.judged.get(ord));
-        if let Some(judged) = judged {
-            judged.store(if passes { PASSES } else { FAILS }, Ordering::Relaxed);
+    /// Returns what is known of a value.
+    fn judgement(&self, ord: u64) -> u8 {
+        let judged = self.place(ord);
+        judged.map_or(UNREADABLE, |judged| judged.load(Ordering::Relaxed))
+    }
+
+    fn note(&self, ord: u64, judgement: u8) {
+        if let Some(judged) = self.place(ord) {
+            judged.store(judgement, Ordering::Relaxed);
         }
     }
 
@@ -363,34 +370,44 @@ impl Strings {
         let mut at = ords.iter();
         let judge = |bytes: &[u8]| {
             if let (Some(ord), Ok(value)) = (at.next(), std::str::from_utf8(bytes)) {
-                self.note(*ord, holds(test, value, label));
+                self.note(*ord, judgement_of(test, value, label));
             }
         };
-        // It is tried again one by one.
+        // What this leaves out is tried again one by one.
         let _ = self
             .column
             .dictionary()
             .sorted_ords_to_term_cb(&ords, judge);
     }
 
-    fn passes(&self, doc: DocId, test: &Test, label: bool) -> bool {
-        self.column.term_ords(doc).any(|ord| {
+    fn answer(&self, doc: DocId, test: &Test, label: bool) -> Answer {
+        let mut found = Answer::No;
+        for ord in self.column.term_ords(doc) {
             if self.judgement(ord) == NOT_JUDGED {
                 let mut value = String::new();
-                let there = self.column.ord_to_str(ord, &mut value).unwrap_or(false);
-                self.note(ord, there && holds(test, &value, label));
+                let judgement = match self.column.ord_to_str(ord, &mut value) {
+                    Ok(true) => judgement_of(test, &value, label),
+                    _ => UNREADABLE,
+                };
+                self.note(ord, judgement);
             }
-            self.judgement(ord) == PASSES
-        })
+            match self.judgement(ord) {
+                PASSES => return Answer::Yes,
+                FAILS => {}
+                _ => found = Answer::Ask,
+            }
+        }
+        found
     }
 }
 
-fn holds(test: &Test, value: &str, label: bool) -> bool {
-    if label {
+fn judgement_of(test: &Test, value: &str, label: bool) -> u8 {
+    let holds = if label {
         label_holds(test, value)
     } else {
         string_holds(test, value)
-    }
+    };
+    if holds { PASSES } else { FAILS }
 }
 
 fn has_value(column: &DynamicColumn, doc: DocId) -> bool {

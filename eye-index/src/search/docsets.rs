@@ -35,7 +35,7 @@ impl<M: MakeDocs> Weight for DocsWeight<M> {
 }
 
 /// So many documents are given to filters together at most.
-pub(crate) const TOGETHER: usize = 32_768;
+pub(crate) const SIEVED_TOGETHER: usize = 32_768;
 
 /// A test on documents of a search segment.
 pub(crate) trait Sieve: Send {

@@ -8,7 +8,7 @@ use tantivy::COLLECT_BLOCK_BUFFER_LEN;
 use tantivy::query::{AllScorer, EnableScoring, Weight};
 use tantivy::{DocId, TERMINATED};
 
-use super::docsets::{self, open_all};
+use super::docsets::{SIEVED_TOGETHER, open_all};
 use super::log_check::LogCheck;
 use super::part::Part;
 use super::plan::Plan;
@@ -149,13 +149,13 @@ impl<'q> Matching<'q> {
         }
         let mut docs = Vec::with_capacity(found.size_hint() as usize);
         let mut sieve = open_all(&self.plan.filters, &part.reader)?;
-        let mut together = Vec::with_capacity(docsets::TOGETHER);
+        let mut together = Vec::with_capacity(SIEVED_TOGETHER);
         let mut buffer = [0; COLLECT_BLOCK_BUFFER_LEN];
         loop {
             let filled = found.fill_buffer(&mut buffer);
             together.extend_from_slice(&buffer[..filled]);
             let last = filled < buffer.len() || found.doc() == TERMINATED;
-            if last || together.len() + buffer.len() > docsets::TOGETHER {
+            if last || together.len() + buffer.len() > SIEVED_TOGETHER {
                 if self.check.is_late() {
                     return Err(SearchError::Timeout);
                 }
