@@ -39,6 +39,12 @@ impl Store {
         let mut random = Random::announced(seed);
         let sessions: Vec<(usize, String)> = (0..40).map(|n| (n % 2, random.uuid())).collect();
         let mut sent: Vec<Sent> = (0..count).map(|_| event(&mut random, &sessions)).collect();
+        // Some come as they happen, hundreds within the same hour, and the rest late, in any order.
+        for (place, one) in sent.iter_mut().take(count / 3).enumerate() {
+            one.timestamp = BEGINNING
+                + (20 + place as i64 / 400) * HOUR
+                + random.below(3600) as i64 * 1_000_000;
+        }
         for some in sent.chunks(100) {
             for (place, app) in apps.iter().enumerate() {
                 let lines: Vec<String> = some
