@@ -36,7 +36,7 @@ use eye_server::config::{Given, LogFilter, LogFormat, data_folder};
 use eye_server::{Settings, logging};
 use std::{
     fmt,
-    io::{self, Write},
+    io::{self, Read as _, Write},
     path::PathBuf,
     process::ExitCode,
 };
@@ -263,6 +263,16 @@ fn unprinted(error: io::Error) -> Failure {
         io::ErrorKind::BrokenPipe => Failure::ReaderGone,
         _ => Failure::Failed(format!("cannot write to standard output: {error}")),
     }
+}
+
+/// Returns what a file holds; `-` is standard input.
+fn read_whole(file: &str) -> Result<Vec<u8>, Failure> {
+    let mut whole = Vec::new();
+    let read = match file {
+        "-" => io::stdin().read_to_end(&mut whole).map(|_| whole),
+        _ => std::fs::read(file),
+    };
+    read.map_err(|error| Failure::Failed(format!("{file}: {error}")))
 }
 
 /// Prints one answer, with a line feed, to standard output.

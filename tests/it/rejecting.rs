@@ -399,3 +399,44 @@ fn the_command_lists_shows_and_retries() {
             .contains("0 stored, 0 stored before, 1 refused again")
     );
 }
+
+#[test]
+fn the_command_sends_a_corrected_event() {
+    let eye = Eye::start();
+    let app = eye.application("shop");
+    let refused = send(&eye, &app, "{\"category\":1}", "application/json");
+    let id = refused.problem(400, "invalid_event")["rejection"].clone();
+    let id = id.as_str().unwrap();
+    let file = eye.data().parent().unwrap().join("mended.json");
+    let (name, data) = (file.to_str().unwrap(), eye.data().to_str().unwrap());
+    let retried = |more: &[&str]| {
+        let output = eye.command([&["rejections", "--data", data], more].concat());
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8(said).unwrap())
+    };
+    let with = [id, "--retry", "--with", name];
+    let (status, said) = retried(&with);
+    assert!(status == Some(3) && said.contains(name), "no file: {said}");
+    std::fs::write(&file, " \n").unwrap();
+    let (status, said) = retried(&with);
+    assert!(status == Some(2) && said.contains("is empty"), "{said}");
+    std::fs::write(&file, "{\"category\":2}").unwrap();
+    let (status, said) = retried(&with);
+    assert!(status == Some(3) && said.contains("session_id"), "{said}");
+    std::fs::write(&file, events::plain(SESSION).to_string()).unwrap();
+    for alone in [&[id, "--with", name][..], &["--retry", "--with", name]] {
+        assert_eq!(retried(alone).0, Some(2), "{alone:?}");
+    }
+    let (status, said) = retried(&with);
+    assert!(
+        status == Some(0) && said.contains(&format!("stored as event {id}")),
+        "{said}"
+    );
+    let stored = eye.get(&format!("/events/{id}")).token(&app.token).send();
+    assert_eq!(
+        stored.expect(200).json()["data"],
+        events::plain(SESSION)["data"]
+    );
+    let (status, said) = retried(&with);
+    assert!(status == Some(3) && said.contains("already"), "{said}");
+}

@@ -1,9 +1,11 @@
 //! `eye rejections`: what was refused and why, and sending it again.
 
 use super::table::{Align, Table};
-use super::{Common, Failure, Outcome, figures, print, task};
-use crate::client::{MissingFolder, encoded};
-use axum::http::Method;
+use super::{Common, Failure, Outcome, figures, print, read_whole, task};
+use crate::client::{Client, ClientError, MissingFolder, encoded};
+use axum::body::Bytes;
+use axum::http::{HeaderMap, HeaderValue, Method, header};
+use eye_client::Answer;
 use serde_json::Value;
 
 /// Show what was refused and why, or send it again
@@ -13,7 +15,8 @@ use serde_json::Value;
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  eye rejections --summary\n  eye rejections --app shop --reason invalid_event\n  \
-                        eye rejections 0d5e… --retry\n  eye rejections --reason future_timestamp --retry"
+                        eye rejections 0d5e… --retry\n  eye rejections 0d5e… --retry --with mended.json\n  \
+                        eye rejections --reason future_timestamp --retry"
 )]
 pub(crate) struct RejectionsArgs {
     /// One of them
@@ -43,16 +46,18 @@ pub(crate) struct RejectionsArgs {
     /// Send it again; without an ID, every open one of --reason
     #[arg(long)]
     retry: bool,
+    /// What is sent instead of what was refused: a file with one event, or - for standard input
+    #[arg(long, value_name = "FILE", requires_all = ["id", "retry"])]
+    with: Option<String>,
 }
 
 pub(crate) async fn run(args: &RejectionsArgs, common: &Common) -> Result<Outcome, Failure> {
+    // A file that is none is found out before the folder is opened.
+    let corrected = args.with.as_deref().map(corrected).transpose()?;
     let client = common.client(MissingFolder::Refuse).await?;
     let asked = match (&args.id, args.retry) {
         (Some(id), false) => client.get(&format!("/rejections/{}", encoded(id))).await,
-        (Some(id), true) => {
-            let path = format!("/rejections/{}/retry", encoded(id));
-            client.call(Method::POST, &path, None).await
-        }
+        (Some(id), true) => send_again(&client, id, corrected).await,
         (None, true) => {
             let path = format!("/rejections/retry?{}", args.narrowed());
             let begun = client.call(Method::POST, &path, None).await;
@@ -90,6 +95,35 @@ pub(crate) async fn run(args: &RejectionsArgs, common: &Common) -> Result<Outcom
         (None, _) => list(&answer)?,
     }
     Ok(Outcome::Done)
+}
+
+/// Returns what a file holds. An empty one would send what was refused.
+fn corrected(file: &str) -> Result<Bytes, Failure> {
+    let whole = read_whole(file)?;
+    if whole.trim_ascii().is_empty() {
+        return Err(Failure::Usage(format!(
+            "--with: {file} is empty; without --with the event is sent again as it was"
+        )));
+    }
+    Ok(whole.into())
+}
+
+async fn send_again(
+    client: &Client,
+    id: &str,
+    corrected: Option<Bytes>,
+) -> Result<Answer, ClientError> {
+    let path = format!("/rejections/{}/retry", encoded(id));
+    let mut headers = HeaderMap::new();
+    if corrected.is_some() {
+        let json = HeaderValue::from_static("application/json");
+        headers.insert(header::CONTENT_TYPE, json);
+    }
+    let body = corrected.unwrap_or_default();
+    client
+        .request(Method::POST, &path, headers, body)
+        .await?
+        .or_problem()
 }
 
 /// Says what came of sending many again.

@@ -1,9 +1,7 @@
 //! `eye schema`: rules for the data of events.
 
-use std::io::Read as _;
-
 use super::table::{Align, Table};
-use super::{Common, Failure, Outcome, figures, print};
+use super::{Common, Failure, Outcome, figures, print, read_whole};
 use crate::client::{Client, ClientError, MissingFolder, encoded};
 use axum::http::Method;
 use serde_json::{Value, json};
@@ -98,13 +96,7 @@ pub(crate) async fn run(command: &SchemaCommand, common: &Common) -> Result<Outc
 }
 
 fn read(file: &str) -> Result<Value, Failure> {
-    let mut text = String::new();
-    let whole = match file {
-        "-" => std::io::stdin().read_to_string(&mut text).map(|_| text),
-        _ => std::fs::read_to_string(file),
-    };
-    let whole = whole.map_err(|error| Failure::Failed(format!("{file}: {error}")))?;
-    serde_json::from_str(&whole)
+    serde_json::from_slice(&read_whole(file)?)
         .map_err(|error| Failure::Usage(format!("{file} is not JSON: {error}")))
 }
 
