@@ -135,6 +135,50 @@ fn over_the_limit_of_connections_the_answer_is_503_and_the_owner_still_gets_in()
 }
 
 #[test]
+fn a_client_that_is_told_to_come_back_gets_to_see_it_whatever_it_still_sends() {
+    let eye = Launch::new()
+        .variable("EYE_MEMORY_FOR_REQUESTS", "4MiB")
+        .variable("EYE_REQUEST_MAX_BYTES", "4MiB")
+        .start();
+    let app = eye.application("website");
+    let head = |length: usize| {
+        format!(
+            "POST /events HTTP/1.1\r\nHost: x\r\nAuthorization: Token {}\r\nContent-Type: application/json\r\n\
+             Content-Length: {length}\r\n\r\n",
+            app.token
+        )
+    };
+    // One holds three of the four, and is not through.
+    let large = vec![b' '; 3 << 20];
+    let mut holding = Connection::open(eye.client().address()).unwrap();
+    holding.write(head(large.len() + 1).as_bytes()).unwrap();
+    holding.write(&large).unwrap();
+    let held = || eye.metric("eye_request_memory_bytes");
+    time::wait_until("it is held", Duration::from_secs(20), || {
+        held() == large.len() as f64
+    });
+    let mut refused = Connection::open(eye.client().address()).unwrap();
+    let request = [head(large.len()).as_bytes(), &large].concat();
+    for _ in 0..3 {
+        let answer = refused.exchange(&request, false).unwrap();
+        answer.problem(503, "overloaded");
+        assert_eq!(answer.header("retry-after"), Some("1"));
+        assert_eq!(
+            held(),
+            large.len() as f64,
+            "a refused request holds nothing"
+        );
+    }
+    // A small one is taken meanwhile, on the same connection.
+    let event = events::plain(SESSION).to_string();
+    let request = format!("{}{event}", head(event.len()));
+    refused
+        .exchange(request.as_bytes(), false)
+        .unwrap()
+        .expect(201);
+}
+
+#[test]
 fn a_connection_is_closed_after_so_many_requests() {
     let eye = Launch::new()
         .argument("--connection-requests-max=3")

@@ -189,7 +189,7 @@ async fn send_again(
         .detail("Send the corrected event in the body of the retry.")
         .with("rejection", json!(id)));
     }
-    admit(state)?;
+    admit(state, Some(rejection.body.len()))?;
     state
         .rejections()
         .begin_retry(id)
