@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use eye_log::Offset;
 use serde::{Deserialize, Serialize};
@@ -48,7 +48,7 @@ pub(crate) struct Shard {
     /// How often it was made anew to be rid of something.
     pub(crate) generation: u32,
     folder: PathBuf,
-    index: Index,
+    index: Arc<Mutex<Index>>,
     view: Arc<RwLock<Arc<View>>>,
     /// Whether it has a writer.
     taken: Arc<AtomicBool>,
@@ -123,9 +123,7 @@ impl Shard {
         place: (Offset, u32),
         fields: &Arc<Fields>,
     ) -> Result<Self, IndexError> {
-        let directory = PageCacheDirectory::open(folder)
-            .map_err(|error| IndexError::Shard(error.to_string()))?;
-        let index = Index::open(directory)?;
+        let index = open_index(folder)?;
         if index.schema() != fields.schema {
             return Err(IndexError::Shard("its fields are other ones".to_owned()));
         }
@@ -135,9 +133,7 @@ impl Shard {
     }
 
     fn of(folder: PathBuf, (base, generation): (Offset, u32), index: Index) -> Self {
-        index
-            .tokenizers()
-            .register(WORDS_TOKENIZER, WordsTokenizer::default());
+        let index = with_tokenizer(index);
         let view = View {
             end: base,
             parts: Vec::new(),
@@ -146,7 +142,7 @@ impl Shard {
             base,
             generation,
             folder,
-            index,
+            index: Arc::new(Mutex::new(index)),
             view: Arc::new(RwLock::new(Arc::new(view))),
             taken: Arc::default(),
         }
@@ -175,9 +171,26 @@ impl Shard {
         Taken::of(&self.taken)
     }
 
+    fn index(&self) -> Index {
+        let index = self.index.lock().unwrap_or_else(PoisonError::into_inner);
+        index.clone()
+    }
+
+    /// Opens the files anew: tantivy remembers the name of every file that it ever opened, of those that merging removed too.
+    fn open_anew(&self) -> Result<(), IndexError> {
+        let index = with_tokenizer(open_index(&self.folder)?);
+        *self.index.lock().unwrap_or_else(PoisonError::into_inner) = index;
+        self.take_in(&View::default()).map(drop)
+    }
+
     /// Takes in the last commit: search segments that are known stay open.
     fn refresh(&self) -> Result<Arc<View>, IndexError> {
-        let metas = self.index.load_metas()?;
+        self.take_in(&self.view())
+    }
+
+    fn take_in(&self, known: &View) -> Result<Arc<View>, IndexError> {
+        let index = self.index();
+        let metas = index.load_metas()?;
         let payload = metas
             .payload
             .as_deref()
@@ -195,13 +208,12 @@ impl Shard {
                 ));
             }
         };
-        let known = self.view();
         let mut parts = Vec::with_capacity(metas.segments.len());
         for meta in metas.segments {
             let id = meta.id();
             match known.parts.iter().find(|part| part.id() == id) {
                 Some(part) => parts.push(part.clone()),
-                None => parts.push(Arc::new(Part::open(&self.index.segment(meta))?)),
+                None => parts.push(Arc::new(Part::open(&index.segment(meta))?)),
             }
         }
         parts.retain(|part| part.docs() > 0);
@@ -236,7 +248,7 @@ impl Shard {
             .num_merge_threads(1)
             .memory_budget_per_thread(bytes)
             .build();
-        let writer = self.index.writer_with_options(options)?;
+        let writer = self.index().writer_with_options(options)?;
         writer.set_merge_policy(Box::new(NoMergePolicy));
         Ok(writer)
     }
@@ -250,6 +262,19 @@ impl Shard {
     pub(crate) fn with_taken(self, taken: Arc<AtomicBool>) -> Self {
         Self { taken, ..self }
     }
+}
+
+fn open_index(folder: &Path) -> Result<Index, IndexError> {
+    let directory =
+        PageCacheDirectory::open(folder).map_err(|error| IndexError::Shard(error.to_string()))?;
+    Ok(Index::open(directory)?)
+}
+
+fn with_tokenizer(index: Index) -> Index {
+    index
+        .tokenizers()
+        .register(WORDS_TOKENIZER, WordsTokenizer::default());
+    index
 }
 
 /// The right to write a shard.
@@ -406,6 +431,7 @@ impl Resting {
         writer.wait_merging_threads()?;
         sync_files(&shard.folder)?;
         write_synced(&shard.folder, SEALED_FILE, b"{}")?;
+        shard.open_anew()?;
         Ok(shard)
     }
 
