@@ -24,7 +24,7 @@ use crate::sealing::SealQueue;
 use crate::search::aggs::{Aggregated, Aggs, aggregate};
 use crate::search::by_session::by_session;
 use crate::search::facets::{
-    FacetOptions, FacetValue, FieldColumns, FieldFigures, Values, facets, paths,
+    FacetOptions, FacetValue, FieldColumns, FieldFigures, Numberings, Values, facets, paths,
 };
 use crate::search::histogram::{Buckets, Histogram, histogram};
 use crate::search::part::Part;
@@ -73,6 +73,7 @@ struct Inner {
     indexer: Arc<Indexer>,
     checkpoint: Checkpoint,
     erased: Erased,
+    numberings: Numberings,
     /// Held while something is purged.
     purging: Mutex<()>,
     /// They say whether they left everything synced. Each gets its work from the one before.
@@ -155,6 +156,7 @@ impl Index {
             indexer: Arc::new(indexer),
             checkpoint,
             erased: Erased::default(),
+            numberings: Numberings::default(),
             purging: Mutex::default(),
             threads: Mutex::default(),
         };
@@ -361,7 +363,10 @@ impl Index {
         fields: &[FieldColumns],
         options: FacetOptions,
     ) -> Result<(u64, Vec<FieldFigures>), SearchError> {
-        self.matching(request, |matching| facets(matching, fields, options))
+        let numberings = &self.inner.numberings;
+        self.matching(request, |matching| {
+            facets(matching, fields, options, numberings)
+        })
     }
 
     /// Aggregates every match. Blocks.
@@ -500,6 +505,7 @@ impl Index {
             });
             work.join()
         });
+        self.inner.numberings.forget();
         worked.unwrap_or_else(|_| Err(IndexError::Shard("purging panicked".to_owned())))
     }
 
@@ -687,6 +693,65 @@ mod tests {
             drop((log, index));
             open(folder)
         }
+    }
+
+    #[test]
+    fn values_are_counted_the_same_with_numbers_and_without() {
+        let store = open(tempfile::tempdir().unwrap());
+        let registry = store.log.registry();
+        let fields = ["path", "word", "name"].map(|name| FieldColumns::named(name, &registry));
+        let fields = fields.map(Option::unwrap);
+        let options = FacetOptions {
+            size: 5,
+            times: false,
+        };
+        let long = "x".repeat(100);
+        // All of one field fits in here, not all of two, and of a part of the third nothing.
+        let bounds = [usize::MAX, 40_000, 20_000, 2_000, 0].map(Numberings::bounded);
+        let mut counts: [std::collections::HashMap<String, u64>; 3] = Default::default();
+        for round in 0..8u64 {
+            let events: Vec<_> = (0..150u64)
+                .map(|number| {
+                    let path = format!("/{}/{}", number % 7, (round * number) % 90);
+                    let word = format!("{long}{}", round * 150 + number);
+                    let name = format!("n{}", number % 3);
+                    for (counts, value) in counts.iter_mut().zip([&path, &word, &name]) {
+                        *counts.entry(value.clone()).or_default() += 1;
+                    }
+                    (name, format!("{{\"path\":\"{path}\",\"word\":\"{word}\"}}"))
+                })
+                .collect();
+            let events: Vec<_> = events
+                .iter()
+                .map(|(name, data)| (1, name.as_str(), "2021-01-01 00:00:00", data.as_str()))
+                .collect();
+            store.send(&events);
+            let request = store.request("*", Order::NewestFirst, 0);
+            let (total, told) = store.index.facets(&request, &fields, options).unwrap();
+            assert_eq!(total, (round + 1) * 150);
+            for (figures, counts) in told.iter().zip(&counts) {
+                let mut expected: Vec<_> = counts.iter().collect();
+                expected.sort_unstable_by(|a, b| b.1.cmp(a.1).then(a.0.cmp(b.0)));
+                let values = figures.values.iter().map(|(value, count)| match value {
+                    FacetValue::Text(text) => (text, count),
+                    _ => panic!("{value:?}"),
+                });
+                assert!(values.eq(expected.iter().copied().take(5)), "{figures:?}");
+                assert_eq!(figures.distinct, counts.len() as u64);
+            }
+            for numberings in &bounds {
+                for _ in 0..2 {
+                    let ask = |matching: &Matching<'_>| {
+                        facets(matching, &fields, options, numberings).map(|(_, figures)| figures)
+                    };
+                    assert_eq!(store.index.matching(&request, ask).unwrap(), told);
+                }
+                assert!(numberings.is_bounded());
+            }
+        }
+        assert_eq!(bounds.map(|one| one.numbered()), [3, 2, 1, 1, 0]);
+        store.index.purge(vec![]).unwrap();
+        assert_eq!(store.index.inner.numberings.numbered(), 0);
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! What values a field has, and how often: over every match, not a sample.
 //!
 //! What must stay true: a count is of events, exact, or not said. Values come from the columns; of an event that has one of
-//! the field elsewhere all of the field come from the log. Strings are merged in the order of the dictionaries, so that a million of
-//! them need no memory of their own.
+//! the field elsewhere all of the field come from the log. Strings that fit in a bounded memory are numbered; more of
+//! them are merged in the order of the dictionaries, so that a million need no memory of their own.
 
 mod merge;
+mod numbering;
 mod values;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -21,6 +22,7 @@ use crate::bounds::{FACET_FIELDS, QUERY_MEMORY};
 use crate::error::SearchError;
 pub use merge::{Double, FacetValue, FieldFigures, TYPES};
 use merge::{PartFigures, merge};
+pub(crate) use numbering::Numberings;
 pub use values::FieldColumns;
 pub(crate) use values::Values;
 
@@ -38,6 +40,7 @@ pub(crate) fn facets(
     matching: &Matching<'_>,
     fields: &[FieldColumns],
     options: FacetOptions,
+    numberings: &Numberings,
 ) -> Result<(u64, Vec<FieldFigures>), SearchError> {
     let parts = matching.by_part(|part, docs| {
         let mut figures = Vec::with_capacity(fields.len());
@@ -71,9 +74,10 @@ pub(crate) fn facets(
     }
     let figures = by_field
         .into_iter()
-        .map(|parts| {
+        .zip(fields)
+        .map(|(parts, field)| {
             matching.check.verdict()?;
-            merge(parts, total, options.size)
+            merge(&field.column(), parts, total, options.size, numberings)
         })
         .collect::<Result<_, _>>()?;
     Ok((total, figures))

@@ -19,7 +19,7 @@ use crate::page::SearchRequest;
 /// Below so many documents a second thread costs more than it brings.
 const ALONE_MAX_DOCS: u64 = 50_000;
 /// How many documents are looked at together.
-const TOGETHER: u32 = 1024;
+pub(crate) const TOGETHER: usize = 1024;
 
 /// A question, planned, about parts.
 pub(crate) struct Matching<'q> {
@@ -51,12 +51,12 @@ impl Docs {
         mut see: impl FnMut(&[DocId]) -> Result<(), E>,
     ) -> Result<(), E> {
         match self {
-            Self::Some(docs) => docs.chunks(TOGETHER as usize).try_for_each(see),
+            Self::Some(docs) => docs.chunks(TOGETHER).try_for_each(see),
             Self::All(count) => {
-                let mut together = Vec::with_capacity(TOGETHER as usize);
-                for start in (0..*count).step_by(TOGETHER as usize) {
+                let mut together = Vec::with_capacity(TOGETHER);
+                for start in (0..*count).step_by(TOGETHER) {
                     together.clear();
-                    together.extend(start..start.saturating_add(TOGETHER).min(*count));
+                    together.extend((start..*count).take(TOGETHER));
                     see(&together)?;
                 }
                 Ok(())
@@ -101,7 +101,7 @@ impl<'q> Matching<'q> {
     /// came of them, in the order of the parts. Parts without a match are left out.
     pub(crate) fn by_part<R: Send>(
         &self,
-        work: impl Fn(&Part, Docs) -> Result<R, SearchError> + Sync,
+        work: impl Fn(&Arc<Part>, Docs) -> Result<R, SearchError> + Sync,
     ) -> Result<Vec<R>, SearchError> {
         let all: u64 = self.parts.iter().map(|part| u64::from(part.docs())).sum();
         let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
@@ -149,18 +149,24 @@ impl<'q> Matching<'q> {
         }
         let mut docs = Vec::with_capacity(found.size_hint() as usize);
         let mut sieve = open_all(&self.plan.filters, &part.reader)?;
-        let mut together = Vec::with_capacity(SIEVED_TOGETHER);
+        let sifted = !self.plan.filters.is_empty();
+        let (mut together, mut since) = (Vec::new(), 0);
         let mut buffer = [0; COLLECT_BLOCK_BUFFER_LEN];
         loop {
             let filled = found.fill_buffer(&mut buffer);
-            together.extend_from_slice(&buffer[..filled]);
+            let gathered = if sifted { &mut together } else { &mut docs };
+            gathered.extend_from_slice(&buffer[..filled]);
+            since += filled;
             let last = filled < buffer.len() || found.doc() == TERMINATED;
-            if last || together.len() + buffer.len() > SIEVED_TOGETHER {
+            if last || since + buffer.len() > SIEVED_TOGETHER {
                 if self.check.is_late() {
                     return Err(SearchError::Timeout);
                 }
-                sieve.keep(&mut together);
-                docs.append(&mut together);
+                if sifted {
+                    sieve.keep(&mut together);
+                    docs.append(&mut together);
+                }
+                since = 0;
             }
             if last {
                 break;

@@ -4,8 +4,8 @@ use std::cmp::{Ordering, Reverse};
 use std::collections::{BTreeMap, BinaryHeap, HashMap};
 
 use foldhash::fast::FixedState;
-use tantivy::columnar::BytesColumn;
 
+use super::numbering::{Numberings, PartStrings};
 use crate::bounds::Memory;
 use crate::error::SearchError;
 use crate::search::query::Number;
@@ -121,8 +121,8 @@ pub(super) type Counts = HashMap<FacetValue, u32, FixedState>;
 /// A field's figures in one part.
 #[derive(Default)]
 pub(super) struct PartFigures {
-    /// Strings, by their places in the dictionary.
-    pub(super) strings: Option<(BytesColumn, Vec<u32>)>,
+    /// The strings of its dictionary.
+    pub(super) strings: Option<PartStrings>,
     /// What else there is.
     pub(super) others: Counts,
     /// Set where there were too many others to be told apart: at least so many.
@@ -184,16 +184,18 @@ impl PartFigures {
     }
 }
 
-/// Puts the parts of a field together; `total` events match.
+/// Puts the parts of a field, by name, together; `total` events match.
 pub(super) fn merge(
+    field: &str,
     parts: Vec<PartFigures>,
     total: u64,
     size: usize,
+    numberings: &Numberings,
 ) -> Result<FieldFigures, SearchError> {
     let mut all = PartFigures::default();
     let mut texts: BTreeMap<String, u64> = BTreeMap::new();
     let mut others: BTreeMap<FacetValue, u64> = BTreeMap::new();
-    let mut columns = Vec::new();
+    let mut strings = Vec::new();
     for part in parts {
         all.least = all.least.max(part.least);
         all.present += part.present;
@@ -209,7 +211,7 @@ pub(super) fn merge(
                 value => *others.entry(value).or_default() += u64::from(count),
             }
         }
-        columns.extend(part.strings);
+        strings.extend(part.strings);
     }
     let mut top = Top {
         size,
@@ -218,11 +220,16 @@ pub(super) fn merge(
         sum: 0,
     };
     for (value, count) in others {
-        top.push(value, count);
+        top.push(count, || value);
     }
-    each_text(&columns, texts, |text, count| {
-        top.push(FacetValue::Text(text), count)
-    })?;
+    let mut see = |text: &[u8], count| {
+        top.push(count, || {
+            FacetValue::Text(String::from_utf8_lossy(text).into_owned())
+        });
+    };
+    if !numberings.add_up(field, &strings, &texts, &mut see)? {
+        each_text(&strings, texts, see)?;
+    }
     let mut figures = FieldFigures {
         present: all.present,
         missing: total.saturating_sub(all.present),
@@ -276,33 +283,37 @@ struct Top {
 }
 
 impl Top {
-    fn push(&mut self, value: FacetValue, count: u64) {
+    /// Takes in a value, which is made only where it may be among the most frequent.
+    fn push(&mut self, count: u64, value: impl FnOnce() -> FacetValue) {
         self.distinct += 1;
         self.sum += count;
-        if self.size == 0 {
-            return;
-        }
-        let one = Frequent { value, count };
         if self.best.len() < self.size {
-            self.best.push(Reverse(one));
-        } else if self.best.peek().is_some_and(|worst| one > worst.0) {
-            self.best.pop();
-            self.best.push(Reverse(one));
+            let value = value();
+            self.best.push(Reverse(Frequent { value, count }));
+        } else if let Some(mut worst) = self.best.peek_mut()
+            && count >= worst.0.count
+        {
+            let value = value();
+            let one = Frequent { value, count };
+            if one > worst.0 {
+                *worst = Reverse(one);
+            }
         }
     }
 }
 
-/// Hands every string of the columns that was counted to `see`, once, with how often it was counted in all of them and in `more`.
+/// Hands every string of the dictionaries that was counted to `see`, once, with how often it was counted in all of them and in
+/// `more`.
 fn each_text(
-    columns: &[(BytesColumn, Vec<u32>)],
+    parts: &[PartStrings],
     more: BTreeMap<String, u64>,
-    mut see: impl FnMut(String, u64),
+    mut see: impl FnMut(&[u8], u64),
 ) -> Result<(), SearchError> {
-    let mut streams = Vec::with_capacity(columns.len());
+    let mut streams = Vec::with_capacity(parts.len());
     // The next string of each stream; the smallest comes first.
     let mut heads: BinaryHeap<Reverse<(Vec<u8>, usize, u64)>> = BinaryHeap::new();
-    for (column, counts) in columns {
-        streams.push((column.dictionary().stream()?, counts));
+    for part in parts {
+        streams.push((part.column.dictionary().stream()?, &part.counts));
     }
     let mut more = more.into_iter();
     let rest = streams.len();
@@ -324,23 +335,19 @@ fn each_text(
     };
     (0..=rest).for_each(|place| advance(place, &mut heads));
     let mut current: Option<(Vec<u8>, u64)> = None;
-    let text = |bytes| {
-        String::from_utf8(bytes)
-            .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
-    };
     while let Some(Reverse((bytes, place, count))) = heads.pop() {
         advance(place, &mut heads);
         match &mut current {
             Some((same, sum)) if *same == bytes => *sum += count,
             _ => {
                 if let Some((bytes, count)) = current.replace((bytes, count)) {
-                    see(text(bytes), count);
+                    see(&bytes, count);
                 }
             }
         }
     }
     if let Some((bytes, count)) = current {
-        see(text(bytes), count);
+        see(&bytes, count);
     }
     Ok(())
 }
@@ -378,7 +385,8 @@ mod tests {
             part.push_other(FacetValue::Text(format!("{number}{long}")), 1, &memory);
             part.count_event([true, false, false, false], None);
         }
-        let figures = merge(vec![part], 100, 3).expect("memory alone");
+        let figures =
+            merge("path", vec![part], 100, 3, &Numberings::default()).expect("memory alone");
         assert!(!figures.distinct_exact && figures.values.is_empty());
         assert!(
             (60..=70).contains(&figures.distinct),
@@ -399,7 +407,8 @@ mod tests {
         }
         part.others.insert(FacetValue::Integer(7), 2);
         part.present = 18;
-        let figures = merge(vec![part], 20, 3).expect("memory alone");
+        let figures =
+            merge("path", vec![part], 20, 3, &Numberings::default()).expect("memory alone");
         let names: Vec<_> = figures
             .values
             .iter()

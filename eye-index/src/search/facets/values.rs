@@ -9,14 +9,18 @@ use uuid::Uuid;
 
 use super::each_value;
 use super::merge::{EXACT_DOUBLE, FacetValue, PartFigures};
+use super::numbering::PartStrings;
 use crate::error::SearchError;
 use crate::search::flatten::{LEFT_OUT_ROOT, NULL_ROOT, PATH_SEPARATOR};
 use crate::search::log_check::{LogCheck, Looker};
-use crate::search::matching::Docs;
+use crate::search::matching::{Docs, TOGETHER};
 use crate::search::part::Part;
 
-/// How many documents are looked at together.
-const TOGETHER: usize = 1024;
+/// Where one in so many documents is wanted, reading all between the first and the last is faster than one by one.
+const DENSE: usize = 4;
+/// With fewer strings than this the same ones come again at once.
+const FEW_STRINGS: usize = 256;
+const LANES: usize = 4;
 
 /// A field whose values can be counted.
 #[derive(Debug, Clone)]
@@ -54,6 +58,14 @@ impl FieldColumns {
         }
     }
 
+    /// Returns a name that no other field has.
+    pub(super) fn column(&self) -> String {
+        match self {
+            Self::Data(path) => format!("data.{path}"),
+            _ => self.label().to_owned(),
+        }
+    }
+
     pub(super) fn path(&self) -> Option<&str> {
         match self {
             Self::Data(path) => Some(path),
@@ -65,7 +77,7 @@ impl FieldColumns {
 /// A field, opened in one part.
 pub(crate) struct Values<'q> {
     field: &'q FieldColumns,
-    part: &'q Part,
+    part: &'q Arc<Part>,
     check: &'q LogCheck,
     looker: Option<Looker>,
     strings: Option<BytesColumn>,
@@ -84,6 +96,58 @@ pub(super) struct Counted {
     pub(super) asks: Vec<DocId>,
 }
 
+/// Counts of places in a dictionary. A few are counted several times over side by side, since a counter that was just written is slow
+/// to be read.
+struct Tally<'c> {
+    counts: &'c mut [u32],
+    beside: Vec<u32>,
+    counted: u64,
+}
+
+impl<'c> Tally<'c> {
+    fn new(counts: &'c mut [u32]) -> Self {
+        let beside = if counts.len() <= FEW_STRINGS {
+            vec![0; counts.len() * (LANES - 1)]
+        } else {
+            Vec::new()
+        };
+        Self {
+            counts,
+            beside,
+            counted: 0,
+        }
+    }
+
+    fn count(&mut self, places: impl Iterator<Item = u64>) {
+        let place = |ord: u64| usize::try_from(ord).unwrap_or(usize::MAX);
+        if self.beside.is_empty() {
+            for ord in places {
+                self.counts[place(ord)] += 1;
+                self.counted += 1;
+            }
+            return;
+        }
+        let terms = self.counts.len();
+        for (number, ord) in places.enumerate() {
+            match number % LANES {
+                0 => self.counts[place(ord)] += 1,
+                lane => self.beside[(lane - 1) * terms + place(ord)] += 1,
+            }
+            self.counted += 1;
+        }
+    }
+
+    /// Adds up what was counted, and returns how much.
+    fn close(self) -> u64 {
+        for beside in self.beside.chunks(self.counts.len().max(1)) {
+            for (count, more) in self.counts.iter_mut().zip(beside) {
+                *count += more;
+            }
+        }
+        self.counted
+    }
+}
+
 /// Rows that values are counted in.
 pub(crate) struct Slots<'v> {
     values: &'v [FacetValue],
@@ -95,7 +159,7 @@ pub(crate) struct Slots<'v> {
 impl<'q> Values<'q> {
     pub(crate) fn open(
         field: &'q FieldColumns,
-        part: &'q Part,
+        part: &'q Arc<Part>,
         check: &'q LogCheck,
     ) -> Result<Self, SearchError> {
         let mut values = Self {
@@ -205,17 +269,21 @@ impl<'q> Values<'q> {
                 counted.figures.count_event(kinds, timestamp);
             });
         }
-        let strings = self.strings.clone().map(|column| (column, strings));
+        let strings = self.strings.clone().map(|column| PartStrings {
+            part: self.part.clone(),
+            column,
+            counts: strings,
+        });
         match self.field {
             // Session ids are bytes in the dictionary; as text they sort the same.
             FieldColumns::Session => {
                 let mut bytes = Vec::new();
                 for (ord, count) in strings
                     .iter()
-                    .flat_map(|(_, counts)| counts.iter().enumerate())
+                    .flat_map(|strings| strings.counts.iter().enumerate())
                 {
                     if *count > 0
-                        && let Some((column, _)) = &strings
+                        && let Some(PartStrings { column, .. }) = &strings
                         && column.ord_to_bytes(ord as u64, &mut bytes).unwrap_or(false)
                         && let Ok(session) = Uuid::from_slice(&bytes)
                     {
@@ -251,30 +319,45 @@ impl<'q> Values<'q> {
         if times || !alone || ords.get_cardinality() == Cardinality::Multivalued {
             return false;
         }
-        let mut present = 0u64;
-        let mut count = |ord: u64| {
-            strings[usize::try_from(ord).unwrap_or(usize::MAX)] += 1;
-            present += 1;
-        };
+        let mut tally = Tally::new(strings);
+        let mut buffer = Vec::new();
         match docs {
             Docs::All(_) => {
-                let mut buffer = [0; TOGETHER];
                 let rows = ords.values.num_vals();
                 for start in (0..rows).step_by(TOGETHER) {
-                    let buffer = &mut buffer[..((rows - start) as usize).min(TOGETHER)];
-                    ords.values.get_range(u64::from(start), buffer);
-                    buffer.iter().for_each(|ord| count(*ord));
+                    buffer.resize(((rows - start) as usize).min(TOGETHER), 0);
+                    ords.values.get_range(u64::from(start), &mut buffer);
+                    tally.count(buffer.iter().copied());
                 }
             }
             Docs::Some(docs) => {
-                let mut buffer = [None; TOGETHER];
                 for docs in docs.chunks(TOGETHER) {
-                    let buffer = &mut buffer[..docs.len()];
-                    ords.first_vals(docs, buffer);
-                    buffer.iter().flatten().for_each(|ord| count(*ord));
+                    let (first, end) = (docs[0], docs[docs.len() - 1] + 1);
+                    let rows = ords.index.docid_range_to_rowids(first..end);
+                    let span = (end - first) as usize;
+                    let all_have_one = rows.len() == span;
+                    if rows.is_empty() {
+                        // None of them has a value.
+                    } else if all_have_one && span <= docs.len() * DENSE {
+                        buffer.resize(span, 0);
+                        ords.values.get_range(u64::from(rows.start), &mut buffer);
+                        let place = |doc: &DocId| buffer[(*doc - first) as usize];
+                        tally.count(docs.iter().map(place));
+                    } else if all_have_one {
+                        buffer.resize(docs.len(), 0);
+                        let found: Vec<u32> =
+                            docs.iter().map(|doc| doc - first + rows.start).collect();
+                        ords.values.get_vals(&found, &mut buffer);
+                        tally.count(buffer.iter().copied());
+                    } else {
+                        let mut found = [None; TOGETHER];
+                        ords.first_vals(docs, &mut found[..docs.len()]);
+                        tally.count(found.iter().flatten().copied());
+                    }
                 }
             }
         }
+        let present = tally.close();
         figures.present = present;
         figures.types[0] = present;
         true
