@@ -96,6 +96,49 @@ pub(super) struct Counted {
     pub(super) asks: Vec<DocId>,
 }
 
+/// Counts the places in the dictionary that documents have, one at most each, in rows. Returns how many documents have one.
+fn count_places(column: &BytesColumn, docs: &Docs, counts: &mut [u32]) -> u64 {
+    let ords = column.ords();
+    let mut tally = Tally::new(counts);
+    let mut buffer = Vec::new();
+    match docs {
+        Docs::All(_) => {
+            let rows = ords.values.num_vals();
+            for start in (0..rows).step_by(TOGETHER) {
+                buffer.resize(((rows - start) as usize).min(TOGETHER), 0);
+                ords.values.get_range(u64::from(start), &mut buffer);
+                tally.count(buffer.iter().copied());
+            }
+        }
+        Docs::Some(docs) => {
+            for docs in docs.chunks(TOGETHER) {
+                let (first, end) = (docs[0], docs[docs.len() - 1] + 1);
+                let rows = ords.index.docid_range_to_rowids(first..end);
+                let span = (end - first) as usize;
+                let all_have_one = rows.len() == span;
+                if rows.is_empty() {
+                    // None of them has a value.
+                } else if all_have_one && span <= docs.len() * DENSE {
+                    buffer.resize(span, 0);
+                    ords.values.get_range(u64::from(rows.start), &mut buffer);
+                    let place = |doc: &DocId| buffer[(*doc - first) as usize];
+                    tally.count(docs.iter().map(place));
+                } else if all_have_one {
+                    buffer.resize(docs.len(), 0);
+                    let found: Vec<u32> = docs.iter().map(|doc| doc - first + rows.start).collect();
+                    ords.values.get_vals(&found, &mut buffer);
+                    tally.count(buffer.iter().copied());
+                } else {
+                    let mut found = [None; TOGETHER];
+                    ords.first_vals(docs, &mut found[..docs.len()]);
+                    tally.count(found.iter().flatten().copied());
+                }
+            }
+        }
+    }
+    tally.close()
+}
+
 /// Counts of places in a dictionary. A few are counted several times over side by side, since a counter that was just written is slow
 /// to be read.
 struct Tally<'c> {
@@ -232,7 +275,24 @@ impl<'q> Values<'q> {
             asks: Vec::new(),
         };
         let mut strings = vec![0u32; self.strings.as_ref().map_or(0, BytesColumn::num_terms)];
-        if !self.count_quickly(docs, times, &mut strings, &mut counted.figures) {
+        if !times && self.is_one_string_at_most() {
+            let mut plain = Vec::new();
+            let whole = self.partial.is_none() && self.left_out.is_none();
+            if !whole {
+                plain.reserve(docs.len());
+                docs.each(|doc| {
+                    let asks = self.must_ask(doc);
+                    if asks { &mut counted.asks } else { &mut plain }.push(doc);
+                });
+            }
+            let plain = Docs::Some(plain);
+            if let Some(column) = &self.strings {
+                let docs = if whole { docs } else { &plain };
+                let present = count_places(column, docs, &mut strings);
+                counted.figures.present = present;
+                counted.figures.types[0] = present;
+            }
+        } else {
             let (mut ords, mut found) = (Vec::new(), Vec::new());
             docs.each(|doc| {
                 if self.must_ask(doc) {
@@ -299,68 +359,14 @@ impl<'q> Values<'q> {
         counted
     }
 
-    /// Counts a field that is one column of strings and at most one to a document, in rows; returns whether it is.
-    fn count_quickly(
-        &self,
-        docs: &Docs,
-        times: bool,
-        strings: &mut [u32],
-        figures: &mut PartFigures,
-    ) -> bool {
-        let Some(column) = &self.strings else {
-            return false;
-        };
-        let ords = column.ords();
-        let alone = self.numbers.is_empty()
+    /// Says whether the columns give a document one string at most, and nothing else.
+    fn is_one_string_at_most(&self) -> bool {
+        let many =
+            |column: &BytesColumn| column.ords().get_cardinality() == Cardinality::Multivalued;
+        self.numbers.is_empty()
             && self.bools.is_none()
             && self.nulls.is_none()
-            && self.left_out.is_none()
-            && self.partial.is_none();
-        if times || !alone || ords.get_cardinality() == Cardinality::Multivalued {
-            return false;
-        }
-        let mut tally = Tally::new(strings);
-        let mut buffer = Vec::new();
-        match docs {
-            Docs::All(_) => {
-                let rows = ords.values.num_vals();
-                for start in (0..rows).step_by(TOGETHER) {
-                    buffer.resize(((rows - start) as usize).min(TOGETHER), 0);
-                    ords.values.get_range(u64::from(start), &mut buffer);
-                    tally.count(buffer.iter().copied());
-                }
-            }
-            Docs::Some(docs) => {
-                for docs in docs.chunks(TOGETHER) {
-                    let (first, end) = (docs[0], docs[docs.len() - 1] + 1);
-                    let rows = ords.index.docid_range_to_rowids(first..end);
-                    let span = (end - first) as usize;
-                    let all_have_one = rows.len() == span;
-                    if rows.is_empty() {
-                        // None of them has a value.
-                    } else if all_have_one && span <= docs.len() * DENSE {
-                        buffer.resize(span, 0);
-                        ords.values.get_range(u64::from(rows.start), &mut buffer);
-                        let place = |doc: &DocId| buffer[(*doc - first) as usize];
-                        tally.count(docs.iter().map(place));
-                    } else if all_have_one {
-                        buffer.resize(docs.len(), 0);
-                        let found: Vec<u32> =
-                            docs.iter().map(|doc| doc - first + rows.start).collect();
-                        ords.values.get_vals(&found, &mut buffer);
-                        tally.count(buffer.iter().copied());
-                    } else {
-                        let mut found = [None; TOGETHER];
-                        ords.first_vals(docs, &mut found[..docs.len()]);
-                        tally.count(found.iter().flatten().copied());
-                    }
-                }
-            }
-        }
-        let present = tally.close();
-        figures.present = present;
-        figures.types[0] = present;
-        true
+            && !self.strings.as_ref().is_some_and(many)
     }
 
     /// Says whether the columns do not hold all values of a document, or not as they were sent.
