@@ -109,7 +109,7 @@ pub(crate) async fn retry(
     let mut charge = state.memory().account();
     let limit = state.settings().request_max_bytes;
     let corrected = read_body(body, limit, state.settings(), &mut charge).await?;
-    let corrected = Some(corrected).filter(|body| !body.trim_ascii().is_empty());
+    let corrected = Some(corrected).filter(|body| !body.is_empty());
     send_again(&state, rejection, corrected).await
 }
 
