@@ -17,16 +17,14 @@ use http_body_util::BodyExt;
 use tracing::Instrument as _;
 use uuid::Uuid;
 
-use crate::config::Origins;
+use crate::config::{Origins, Settings};
 use crate::error::{Code, Problem};
 use crate::state::AppState;
 
 pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The longest request id taken over from a client.
 const CLIENT_REQUEST_ID_MAX_CHARS: usize = 128;
-/// How much of a refused body is read before the answer: a client that is still writing would not see it otherwise.
-const REFUSED_BODY_READ_BYTES: usize = 1 << 20;
-/// How long that may take.
+/// How long a refused body is read before the answer: a client that is still writing would not see it otherwise.
 const REFUSED_BODY_READ_TIME: Duration = Duration::from_secs(5);
 
 /// Names a request, in its answer and in the log of changes.
@@ -72,14 +70,42 @@ impl RequestId {
     }
 }
 
-/// Wraps every route. Pages of the `trusted` origins may read the answers.
+/// What answers are wrapped by. Without settings, which not every answer has, a mebibyte is read, and no page is trusted.
+#[derive(Debug, Clone)]
+pub(crate) struct Wrapping {
+    /// Whose pages may read the answers.
+    trusted: Arc<Origins>,
+    /// How much of a refused body is read at most.
+    refused_max_bytes: usize,
+}
+
+impl Wrapping {
+    /// Returns what a service with these settings wraps by. As much of a refused body is read as a request may have.
+    pub(crate) fn of(settings: &Settings) -> Self {
+        Self {
+            trusted: Arc::new(settings.cors_origins.clone()),
+            refused_max_bytes: settings.request_max_bytes,
+        }
+    }
+}
+
+impl Default for Wrapping {
+    fn default() -> Self {
+        Self {
+            trusted: Arc::default(),
+            refused_max_bytes: 1 << 20,
+        }
+    }
+}
+
+/// Wraps every route.
 pub(crate) async fn envelope(
-    State(trusted): State<Arc<Origins>>,
+    State(wrapping): State<Wrapping>,
     mut request: Request,
     next: Next,
 ) -> Response {
     let id = RequestId::of(request.headers());
-    let origin = cross_origin(&request, &trusted);
+    let origin = cross_origin(&request, &wrapping.trusted);
     let expects = request.headers().contains_key(header::EXPECT);
     request.extensions_mut().insert(id.clone());
     let left = if request.body().is_end_stream() {
@@ -93,7 +119,7 @@ pub(crate) async fn envelope(
     let mut response = next.run(request).instrument(span).await;
     if response.status().as_u16() >= 400 {
         if let Some(left) = left.filter(|_| !expects) {
-            read_on(&left).await;
+            read_on(&left, wrapping.refused_max_bytes).await;
         }
         write_problem(&mut response, &id);
     }
@@ -242,13 +268,13 @@ fn keep_body(request: &mut Request) -> Left {
     left
 }
 
-async fn read_on(left: &Left) {
+async fn read_on(left: &Left, most: usize) {
     let mut body = std::mem::take(&mut *left.lock().unwrap_or_else(PoisonError::into_inner));
     let reading = async {
         let mut bytes = 0;
         while let Some(Ok(frame)) = body.frame().await {
             bytes += frame.data_ref().map_or(0, Bytes::len);
-            if bytes >= REFUSED_BODY_READ_BYTES {
+            if bytes >= most {
                 break;
             }
         }

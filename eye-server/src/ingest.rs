@@ -5,7 +5,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use axum::body::{Body, Bytes, HttpBody as _};
 use axum::http::StatusCode;
@@ -19,8 +18,6 @@ use crate::state::AppState;
 
 /// A request that holds no more than this is small.
 const SMALL_BYTES: usize = 64 << 10;
-/// How long what comes of a refused body is read.
-const DISCARD_TIME: Duration = Duration::from_secs(2);
 
 /// Counts the bytes that requests hold, against a limit.
 #[derive(Debug, Clone)]
@@ -86,28 +83,21 @@ impl Charge {
         self.bytes += bytes;
         Ok(())
     }
-
-    /// Gives back what was taken.
-    fn clear(&mut self) {
-        self.used.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
-        self.bytes = 0;
-    }
 }
 
 impl Drop for Charge {
     fn drop(&mut self) {
-        self.clear();
+        self.used.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 
-/// Fails while nothing of so many bytes may be sent: the service is stopping, or the index is too far behind.
+/// Fails while a request of so many bytes, where that is known, may not be sent: the service is stopping, or the index is too far behind.
 pub(crate) fn admit(state: &AppState, bytes: Option<usize>) -> Result<(), Problem> {
     if state.is_stopping() {
         return Err(Problem::new(Code::Overloaded, "The service is stopping.").retry_after(1));
     }
     let limit = state.settings().max_index_lag;
-    let most = lag_max(limit, bytes.is_some_and(|bytes| bytes <= SMALL_BYTES));
-    if state.new_lag() > most as u64 {
+    if is_too_far_behind(state.new_lag(), limit, bytes) {
         return Err(Problem::new(
             Code::Overloaded,
             "The index is too far behind to take more events.",
@@ -119,24 +109,12 @@ pub(crate) fn admit(state: &AppState, bytes: Option<usize>) -> Result<(), Proble
     Ok(())
 }
 
-/// Returns how far behind the index may be where a request is taken: large ones leave an eighth to small ones here, too.
-fn lag_max(limit: usize, small: bool) -> usize {
-    if small { limit } else { limit - limit / 8 }
-}
-
-/// Reads what comes of a body that is refused, and keeps nothing: a client that is still sending when its connection is closed never
-/// sees why.
-pub(crate) async fn discard(mut body: Body, limit: usize) {
-    let mut length = 0;
-    let read = async {
-        while let Some(Ok(frame)) = body.frame().await
-            && length <= limit
-        {
-            length += frame.data_ref().map_or(0, Bytes::len);
-        }
-    };
-    // Whoever takes longer is not waited for.
-    let _ = tokio::time::timeout(DISCARD_TIME, read).await;
+/// Says whether the index is too far behind for a request: large ones leave an eighth to small ones here, too. One that does not say
+/// how long it is counts as large.
+fn is_too_far_behind(lag: u64, limit: usize, bytes: Option<usize>) -> bool {
+    let is_small = bytes.is_some_and(|bytes| bytes <= SMALL_BYTES);
+    let reserve = if is_small { 0 } else { limit / 8 };
+    lag > (limit - reserve) as u64
 }
 
 /// Returns the answer to a request longer than it may be.
@@ -171,27 +149,19 @@ pub(crate) async fn read_body(
     settings: &Settings,
     charge: &mut Charge,
 ) -> Result<Bytes, Unread> {
-    let (mut first, mut whole, mut body) = (None, Vec::new(), body);
-    let read = read_into(&mut body, limit, settings, charge, (&mut first, &mut whole));
-    let Err(problem) = read.await else {
-        return Ok(first.unwrap_or_else(|| Bytes::from(whole)));
-    };
-    let begun = first.map_or(whole, Vec::from);
-    if problem.code() != Code::Overloaded {
-        return Err(Unread { problem, begun });
+    let (mut first, mut whole) = (None, Vec::new());
+    match read_into(body, limit, settings, charge, (&mut first, &mut whole)).await {
+        Ok(()) => Ok(first.unwrap_or_else(|| Bytes::from(whole))),
+        Err(problem) => Err(Unread {
+            problem,
+            begun: first.map_or(whole, Vec::from),
+        }),
     }
-    drop(begun);
-    charge.clear();
-    discard(body, limit).await;
-    Err(Unread {
-        problem,
-        begun: Vec::new(),
-    })
 }
 
 /// Reads a body into `first` as long as it is one piece, or else into `whole`.
 async fn read_into(
-    body: &mut Body,
+    mut body: Body,
     limit: usize,
     settings: &Settings,
     charge: &mut Charge,
@@ -299,8 +269,11 @@ mod tests {
 
     #[test]
     fn an_index_that_is_behind_leaves_room_to_small_requests() {
-        assert_eq!((lag_max(80, true), lag_max(80, false)), (80, 70));
-        assert_eq!((lag_max(1, true), lag_max(1, false)), (1, 1));
+        let refused = |lag, bytes| is_too_far_behind(lag, 80, bytes);
+        for large in [None, Some(SMALL_BYTES + 1)] {
+            assert!(!refused(70, large) && refused(71, large));
+        }
+        assert!(!refused(80, Some(SMALL_BYTES)) && refused(81, Some(0)));
     }
 
     #[tokio::test]

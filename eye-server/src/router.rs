@@ -1,13 +1,11 @@
 //! Every route on one screen.
 
-use std::sync::Arc;
-
 use axum::middleware::from_fn_with_state;
 use axum::routing::{MethodRouter, delete, get, post};
 use axum::{Extension, Router};
 
 use crate::access::note;
-use crate::envelope::{envelope, other_method, unknown_path};
+use crate::envelope::{Wrapping, envelope, other_method, unknown_path};
 use crate::routes::{
     admin, applications, assets, audit, erasures, events, export, facets, funnel, health,
     histogram, ledger, me, metrics, rejections, schemas, search, sessions, tail, tasks, tokens,
@@ -113,7 +111,6 @@ pub(crate) fn router_to_nowhere(state: AppState, nowhere: events::Nowhere) -> Ro
 }
 
 fn router_of(routes: Vec<(&'static str, MethodRouter<AppState>)>, state: AppState) -> Router {
-    let trusted = Arc::new(state.settings().cors_origins.clone());
     let mut router = Router::new();
     for (path, methods) in routes {
         if path != "/" {
@@ -124,7 +121,7 @@ fn router_of(routes: Vec<(&'static str, MethodRouter<AppState>)>, state: AppStat
     router
         .method_not_allowed_fallback(other_method)
         .fallback(unknown_path)
-        .layer(from_fn_with_state(trusted, envelope))
+        .layer(from_fn_with_state(Wrapping::of(state.settings()), envelope))
         .layer(from_fn_with_state(state.clone(), note))
         .with_state(state)
 }

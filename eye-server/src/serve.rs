@@ -26,7 +26,7 @@ use tokio::task::JoinHandle;
 use tower::ServiceExt as _;
 
 use crate::config::Settings;
-use crate::envelope::envelope;
+use crate::envelope::{Wrapping, envelope};
 use crate::error::{Code, Problem};
 use crate::metrics::{Door, Metrics};
 use listener::{Accepted, Stream};
@@ -87,7 +87,7 @@ impl Connections {
                 refusing: Arc::new(Semaphore::new(REFUSING_AT_ONCE)),
                 refusal: Router::new()
                     .fallback(refusal)
-                    .layer(from_fn_with_state(Arc::default(), envelope)),
+                    .layer(from_fn_with_state(Wrapping::default(), envelope)),
             }),
             stop: watch::Sender::new(false),
             open,

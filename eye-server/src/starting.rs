@@ -1,7 +1,5 @@
 //! What is answered while the log is being opened: that it lives, and that it is not ready.
 
-use std::sync::Arc;
-
 use axum::Router;
 use axum::extract::Request;
 use axum::http::{HeaderValue, StatusCode, header};
@@ -10,7 +8,7 @@ use axum::response::Response;
 use axum::routing::get;
 use serde_json::json;
 
-use crate::envelope::envelope;
+use crate::envelope::{Wrapping, envelope};
 use crate::error::{Code, Problem};
 use crate::routes::{health, json as answer};
 
@@ -23,7 +21,7 @@ pub(crate) fn router() -> Router {
         .route("/health/ready", get(ready))
         .route("/health/ready/", get(ready))
         .fallback(not_yet)
-        .layer(from_fn_with_state(Arc::default(), envelope))
+        .layer(from_fn_with_state(Wrapping::default(), envelope))
         .layer(from_fn(close_after))
 }
 

@@ -169,6 +169,18 @@ fn a_client_that_is_told_to_come_back_gets_to_see_it_whatever_it_still_sends() {
             "a refused request holds nothing"
         );
     }
+    // The same of answers that are given without a look at the body.
+    let head_of = |what: &str| {
+        request
+            .windows(what.len())
+            .position(|bytes| bytes == what.as_bytes())
+    };
+    let (token, form) = (head_of(&app.token).unwrap(), head_of("json").unwrap());
+    for (place, status) in [(token, 401), (form, 415)] {
+        let mut request = request.clone();
+        request[place] = b'x';
+        refused.exchange(&request, false).unwrap().expect(status);
+    }
     // A small one is taken meanwhile, on the same connection.
     let event = events::plain(SESSION).to_string();
     let request = format!("{}{event}", head(event.len()));

@@ -189,7 +189,8 @@ async fn send_again(
         .detail("Send the corrected event in the body of the retry.")
         .with("rejection", json!(id)));
     }
-    admit(state, Some(rejection.body.len()))?;
+    let body = corrected.unwrap_or_else(|| Bytes::from(rejection.body));
+    admit(state, Some(body.len()))?;
     state
         .rejections()
         .begin_retry(id)
@@ -210,7 +211,6 @@ async fn send_again(
         over: false,
     };
     let application = ApplicationId(rejection.refused.application);
-    let body = corrected.unwrap_or_else(|| Bytes::from(rejection.body));
     let own_id = format!("\"{id}\"");
     let book = state.rule_book();
     let judge = Judge::new(state.settings(), &book, application);

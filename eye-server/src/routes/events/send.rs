@@ -14,7 +14,7 @@ use super::answer::{self, Summary};
 use super::parcel::{Judge, Parcel, Parsed, open, parse_only};
 use crate::auth::identify;
 use crate::error::{Code, FieldErrors, Problem};
-use crate::ingest::{Charge, Unread, admit, discard, read_body, request_too_large, store};
+use crate::ingest::{Charge, Unread, admit, read_body, request_too_large, store};
 use crate::parameters::Parameters;
 use crate::rejections::Refusal;
 use crate::state::AppState;
@@ -196,10 +196,7 @@ async fn receive(state: &AppState, request: Request) -> Result<Received, Problem
             Ok(announced) => announced,
             Err(problem) => return Err(refuse_unread(state, &sender, problem, body).await),
         };
-    if let Err(problem) = admit(state, content_length(&sender.headers)) {
-        discard(body, limit).await;
-        return Err(problem);
-    }
+    admit(state, content_length(&sender.headers))?;
 
     let mut charge = state.memory().account();
     match read_body(body, limit, state.settings(), &mut charge).await {
