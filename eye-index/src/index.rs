@@ -706,7 +706,7 @@ mod tests {
             times: false,
         };
         let long = "x".repeat(100);
-        // All of one field fits in here, not all of two, and of a part of the third nothing.
+        // Room for the strings of all three fields, of some of them (so that they take turns), and of none.
         let bounds = [usize::MAX, 40_000, 20_000, 2_000, 0].map(Numberings::bounded);
         let mut counts: [std::collections::HashMap<String, u64>; 3] = Default::default();
         for round in 0..8u64 {

@@ -147,7 +147,7 @@ pub fn unescape<'b>(raw: &'b str, scratch: &'b mut String) -> &'b str {
     scratch
 }
 
-/// Reads `\uXXXX` (and the low half that may follow); returns the character and how many bytes it took.
+/// Reads `\u` with its four digits (and the low half that may follow); returns the character and how many bytes it took.
 fn unicode_escape(text: &str) -> (char, usize) {
     let unit = |at: usize| {
         text.get(at..at + 4)
