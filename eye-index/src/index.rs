@@ -755,6 +755,81 @@ mod tests {
     }
 
     #[test]
+    fn values_of_matches_near_and_far_apart_are_counted_where_others_have_none() {
+        let store = open(tempfile::tempdir().unwrap());
+        let registry = store.log.registry();
+        // Few strings, and more than are counted side by side.
+        let fields = [("few", 5), ("many", 280)];
+        let columns = fields.map(|(name, _)| FieldColumns::named(name, &registry).unwrap());
+        // Events from 30 to 370 have them; a word says how far apart its matches are.
+        let words: [(&str, fn(usize) -> bool); 5] = [
+            ("near", |number| {
+                (40..360).contains(&number) && number % 2 == 0
+            }),
+            ("far", |number| {
+                (40..360).contains(&number) && number % 9 == 0
+            }),
+            ("across", |number| number % 2 == 0),
+            ("before", |number| number < 25),
+            ("all", |_| true),
+        ];
+        let has_them = |number: &usize| (30..370).contains(number);
+        let value = |number: usize, values: usize| format!("v{:03}", number * 7 % values);
+        let data: Vec<String> = (0..400)
+            .map(|number| {
+                let said = words.iter().filter(|(_, has)| has(number));
+                let said: Vec<&str> = said.map(|(word, _)| *word).collect();
+                let own = fields
+                    .map(|(name, values)| format!(",\"{name}\":\"{}\"", value(number, values)));
+                let own = if has_them(&number) {
+                    own.concat()
+                } else {
+                    String::new()
+                };
+                format!("{{\"text\":\"{}\"{own}}}", said.join(" "))
+            })
+            .collect();
+        let events: Vec<_> = data
+            .iter()
+            .map(|data| (1, "a", "2021-01-01 00:00:00", data.as_str()))
+            .collect();
+        store.send(&events);
+        let options = FacetOptions {
+            size: 1000,
+            times: false,
+        };
+        for (word, has) in words {
+            let request = store.request(word, Order::NewestFirst, 0);
+            let (total, told) = store.index.facets(&request, &columns, options).unwrap();
+            let matches: Vec<usize> = (0..400).filter(|number| has(*number)).collect();
+            assert_eq!(total, matches.len() as u64, "{word}");
+            for ((name, values), figures) in fields.iter().zip(told) {
+                let mut expected = std::collections::BTreeMap::<String, u64>::new();
+                for number in matches.iter().filter(|number| has_them(number)) {
+                    *expected.entry(value(*number, *values)).or_default() += 1;
+                }
+                assert_eq!(
+                    figures.present,
+                    expected.values().sum::<u64>(),
+                    "{word} {name}"
+                );
+                let counted = figures
+                    .values
+                    .into_iter()
+                    .map(|(value, count)| match value {
+                        FacetValue::Text(text) => (text, count),
+                        _ => panic!("{value:?}"),
+                    });
+                assert_eq!(
+                    counted.collect::<std::collections::BTreeMap<_, _>>(),
+                    expected,
+                    "{word} {name}"
+                );
+            }
+        }
+    }
+
+    #[test]
     fn what_was_stored_is_found_at_once_by_words_fields_and_times() {
         let store = open(tempfile::tempdir().unwrap());
         store.send(&[
