@@ -8,6 +8,7 @@ mod lookup;
 mod scan;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use uuid::Uuid;
 
@@ -126,40 +127,39 @@ impl Reader {
     pub fn read_many(&self, offsets: &[Offset]) -> Result<Vec<Option<StoredEvent>>, ReadError> {
         let mut order: Vec<usize> = (0..offsets.len()).collect();
         order.sort_unstable_by_key(|place| offsets[*place]);
-        let read = |places: &[usize]| {
-            let mut look = self.lookup();
-            let mut found = Vec::with_capacity(places.len());
-            for place in places {
-                let offset = offsets[*place];
-                let event = look.event(offset, |event| StoredEvent::of(offset, event))?;
-                found.push((*place, event));
+        let near = |a: &usize, b: &usize| offsets[*b] - offsets[*a] <= NEAR_OFFSETS;
+        let runs: Vec<&[usize]> = order.chunk_by(near).collect();
+        let next = AtomicUsize::new(0);
+        let read = || {
+            let sorted = order.iter().map(|place| offsets[*place]).collect();
+            let mut look = self.lookup().expecting(sorted);
+            let mut found = Vec::with_capacity(offsets.len());
+            while let Some(run) = runs.get(next.fetch_add(1, Ordering::Relaxed)) {
+                for place in *run {
+                    let offset = offsets[*place];
+                    let event = look.event(offset, |event| StoredEvent::of(offset, event))?;
+                    found.push((*place, event));
+                }
             }
             Ok::<_, ReadError>(found)
         };
-        let apart = |pair: &&[usize]| offsets[pair[1]] - offsets[pair[0]] > NEAR_OFFSETS;
-        let mut events = vec![None; offsets.len()];
-        let mut put = |found: Vec<(usize, Option<StoredEvent>)>| {
-            for (place, event) in found {
-                events[place] = event;
-            }
+        let mut found = if runs.len() <= SCATTERED_MIN {
+            read()?
+        } else {
+            // Each lies in a block of its own, and unpacking those is nearly all of the work; events that are not sealed yet take none.
+            std::thread::scope(|scope| {
+                let second = scope.spawn(read);
+                let first = read();
+                let second = second
+                    .join()
+                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+                let mut found = first?;
+                found.extend(second?);
+                Ok::<_, ReadError>(found)
+            })?
         };
-        if order.windows(2).filter(apart).count() < SCATTERED_MIN {
-            put(read(&order)?);
-            return Ok(events);
-        }
-        // Each lies in a block of its own, and unpacking those is nearly all of the work.
-        let (first, second) = order.split_at(order.len() / 2);
-        let (first, second) = std::thread::scope(|scope| {
-            let second = scope.spawn(|| read(second));
-            let first = read(first);
-            let second = second
-                .join()
-                .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-            (first, second)
-        });
-        put(first?);
-        put(second?);
-        Ok(events)
+        found.sort_unstable_by_key(|(place, _)| *place);
+        Ok(found.into_iter().map(|(_, event)| event).collect())
     }
 
     /// Hands the events at `offsets` to `see`, with their places in `offsets`, without copying them. They come in
@@ -171,7 +171,8 @@ impl Reader {
     ) -> Result<(), ReadError> {
         let mut order: Vec<usize> = (0..offsets.len()).collect();
         order.sort_unstable_by_key(|place| offsets[*place]);
-        let mut look = self.lookup();
+        let sorted = order.iter().map(|place| offsets[*place]).collect();
+        let mut look = self.lookup().expecting(sorted);
         for place in order {
             let offset = offsets[place];
             look.event(offset, |event| see(place, offset, event))?;

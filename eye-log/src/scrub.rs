@@ -10,6 +10,7 @@ use crate::format::sealed_footer::{BlockEntry, PARTS, Part, TRAILER_BYTES, Trail
 use crate::format::sealed_header::SealedHeader;
 use crate::format::segment_header::SEGMENT_HEADER_BYTES;
 use crate::log::Log;
+use crate::offset::Offset;
 use crate::pieces::Piece;
 use crate::sealed::SealedFile;
 use crate::storage::{Storage, StorageFile, read_vec};
@@ -121,7 +122,7 @@ fn look_at(
     let mut damaged = None;
     for entry in blocks.iter().filter(|entry| entry.gone.is_none()) {
         let bytes = read(entry.position, entry.bytes as usize)?;
-        if let Err(error) = file.decode_block(entry, &bytes) {
+        if let Err(error) = file.decode_block(entry, &bytes, Offset::MAX) {
             damaged = Some(error);
         }
         if !go_on(u64::from(entry.bytes)) {

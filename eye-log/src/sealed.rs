@@ -221,13 +221,22 @@ impl SealedFile {
         Ok(list[self.place_of(&list, offset)?].gone)
     }
 
-    /// Returns the block that holds `offset`, from memory if it was read lately.
-    pub(crate) fn block_of(&self, offset: Offset) -> Result<Arc<Block>, ReadError> {
+    /// Returns the block that has `offset`, from memory if it was read lately, with its records up to there and up to those of `also`, which
+    /// is in order.
+    pub(crate) fn block_of(
+        &self,
+        offset: Offset,
+        also: &[Offset],
+    ) -> Result<Arc<Block>, ReadError> {
         let list = self.blocks()?;
         let place = self.place_of(&list, offset)?;
-        self.shared
-            .cache
-            .block(self.number, place, || self.read_block(&list, place))
+        let entry = &list[place];
+        let within = &also[..also.partition_point(|also| *also < entry.end())];
+        let last = within.last().map_or(offset, |also| offset.max(*also));
+        self.shared.cache.block(self.number, place, last, |last| {
+            let bytes = self.read(entry.position, entry.bytes as usize)?;
+            self.decode_block(entry, &bytes, last)
+        })
     }
 
     /// Returns when the record at `offset` arrived; where its range is gone, when the last one before it that is not
@@ -243,7 +252,7 @@ impl SealedFile {
             None => Ok(self.trailer.summary.first_received_at),
             Some(entry) => {
                 let offset = offset.min(entry.end() - 1);
-                Ok(self.block_of(offset)?.arrived_at(offset))
+                Ok(self.block_of(offset, &[])?.arrived_at(offset))
             }
         }
     }
@@ -252,17 +261,18 @@ impl SealedFile {
     pub(crate) fn read_block(&self, list: &[BlockEntry], place: usize) -> Result<Block, ReadError> {
         let entry = &list[place];
         let bytes = self.read(entry.position, entry.bytes as usize)?;
-        self.decode_block(entry, &bytes)
+        self.decode_block(entry, &bytes, Offset::MAX)
     }
 
-    /// Decodes the bytes of a block, which must be the one of `entry`.
+    /// Decodes the bytes of a block, which must be the one of `entry`, with its records up to `last`.
     pub(crate) fn decode_block(
         &self,
         entry: &BlockEntry,
         bytes: &[u8],
+        last: Offset,
     ) -> Result<Block, ReadError> {
         debug_assert!(bytes.len() >= BLOCK_HEADER_BYTES || entry.bytes == 0);
-        let block = Block::decode(bytes, self.header.salt)
+        let block = Block::decode_through(bytes, self.header.salt, last)
             .map_err(|what| self.damage(entry.first, what))?;
         if (block.first, block.count()) != (entry.first, entry.count as usize) {
             return Err(self.damage(entry.first, "another block than the footer names"));

@@ -452,11 +452,58 @@ fn a_frame_that_does_not_fit_goes_on_in_the_next_block() {
 }
 
 #[test]
+fn a_block_is_decoded_as_far_as_a_record_and_no_further() {
+    let mut builder = BlockBuilder::new(BASE, Effort::Thorough).unwrap();
+    let mut dice = Dice(1);
+    let mut end = BASE;
+    while !builder.is_full() {
+        if (end - BASE).is_multiple_of(7) {
+            builder.begin_frame(frame(false, 0));
+        }
+        let text: String = (0..dice.roll(60))
+            .map(|_| ["one ", "two ", "three ", "4711 ", "é "][dice.roll(5)])
+            .collect();
+        let record = event(end);
+        let data = format!("{{\"text\":\"{text}{}\"}}", dice.roll(1 << 20));
+        builder.push(&encoded(&EventRecord {
+            data: &data,
+            ..record
+        }));
+        end += 1;
+    }
+    let encoded = builder.finish(SALT, false).unwrap();
+    let bytes = [&encoded.header, encoded.stored].concat();
+    let whole = Block::decode(&bytes, SALT).unwrap();
+    assert!(whole.holds(end - 1) && whole.end() == end);
+    for last in (BASE..end).chain([BASE - 1, end, u64::MAX]) {
+        let part = Block::decode_through(&bytes, SALT, last).unwrap();
+        assert_eq!((part.count(), part.end()), (whole.count(), end));
+        assert_eq!(part.frames, whole.frames);
+        assert_eq!(part.arrived_at(end - 1), whole.arrived_at(end - 1));
+        let records: Vec<_> = part.records().collect();
+        let there: Vec<_> = whole.records().take(records.len()).collect();
+        assert!(records == there, "through {last}");
+        for offset in BASE..end {
+            let held = offset < BASE + records.len() as u64;
+            assert!(part.has(offset) && part.holds(offset) == held, "{offset}");
+        }
+        assert!(last >= end || last < BASE || part.holds(last), "{last}");
+        if last < BASE + whole.count() as u64 / 2 {
+            assert!(!part.holds(end - 1), "through {last}");
+        }
+    }
+}
+
+#[test]
 fn every_flipped_bit_of_a_block_is_noticed() {
     for mut bytes in [block().0, plain_block()] {
         for bit in 0..bytes.len() * 8 {
             bytes[bit / 8] ^= 1 << (bit % 8);
             assert!(Block::decode(&bytes, SALT).is_err(), "bit {bit}");
+            assert!(
+                Block::decode_through(&bytes, SALT, BASE).is_err(),
+                "bit {bit}"
+            );
             bytes[bit / 8] ^= 1 << (bit % 8);
         }
         for length in 0..bytes.len() {
@@ -700,6 +747,9 @@ fn repair_block(bytes: &mut [u8]) {
 
 fn look_through(bytes: &[u8]) {
     let _ = BlockHeader::decode(bytes, SALT);
+    if let Ok(block) = Block::decode_through(bytes, SALT, BASE + 1) {
+        let _ = block.holds(BASE + 1).then(|| block.record_at(BASE + 1));
+    }
     let Ok(block) = Block::decode(bytes, SALT) else {
         return;
     };

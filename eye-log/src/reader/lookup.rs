@@ -27,6 +27,8 @@ pub struct Lookup {
     window: Option<(Arc<Segment>, u64, Vec<u8>)>,
     frame: Option<FoundFrame>,
     block: Option<(Arc<SealedFile>, Arc<Block>)>,
+    /// Which records will be asked for, in order.
+    expected: Vec<Offset>,
 }
 
 #[derive(Debug)]
@@ -45,7 +47,15 @@ impl Lookup {
             window: None,
             frame: None,
             block: None,
+            expected: Vec::new(),
         }
+    }
+
+    /// Says which records will be asked for, in order, so that a block is unpacked once and no further than they lie.
+    #[must_use]
+    pub(super) fn expecting(mut self, offsets: Vec<Offset>) -> Self {
+        self.expected = offsets;
+        self
     }
 
     /// Hands the event at `offset` to `see`; returns `None` where there is no event, none any more, or nothing yet.
@@ -130,13 +140,20 @@ impl Lookup {
         file: &Arc<SealedFile>,
         offset: Offset,
     ) -> Result<Arc<Block>, ReadError> {
+        let the_last;
+        let mut expected = self.expected.as_slice();
         if let Some((there, block)) = &self.block
             && Arc::ptr_eq(there, file)
-            && block.holds(offset)
+            && block.has(offset)
         {
-            return Ok(block.clone());
+            if block.holds(offset) {
+                return Ok(block.clone());
+            }
+            // Who asks for a second record may ask for all, one after the other.
+            the_last = [block.end() - 1];
+            expected = &the_last;
         }
-        let block = file.block_of(offset)?;
+        let block = file.block_of(offset, expected)?;
         self.block = Some((file.clone(), block.clone()));
         Ok(block)
     }
