@@ -17,7 +17,7 @@ use super::matches::{
     bool_holds, double_within, doubles_of, field_holds, label_holds, null_holds, number_holds,
     string_holds,
 };
-use super::part::offsets_of;
+use super::part::{Part, Parts};
 use super::query::{Field, Scalar, Test};
 
 /// Beyond this, doubles skip integers.
@@ -28,6 +28,7 @@ pub(crate) struct FieldFilter {
     field: Field,
     test: Arc<Test>,
     check: LogCheck,
+    parts: Parts,
     opened: Mutex<HashMap<SegmentId, Arc<Columns>>>,
 }
 
@@ -48,11 +49,12 @@ enum Answer {
 }
 
 impl FieldFilter {
-    pub(crate) fn new(field: Field, test: Test, check: LogCheck) -> Self {
+    pub(crate) fn new(field: Field, test: Test, check: LogCheck, parts: Parts) -> Self {
         Self {
             field,
             test: Arc::new(test),
             check,
+            parts,
             opened: Mutex::default(),
         }
     }
@@ -80,7 +82,7 @@ impl Filter for FieldFilter {
         }
         Ok(Box::new(FieldSieve {
             columns,
-            offsets: offsets_of(reader)?,
+            part: self.parts.of(reader)?.clone(),
             field: self.field.clone(),
             test: self.test.clone(),
             check: self.check.clone(),
@@ -93,7 +95,7 @@ impl Filter for FieldFilter {
 /// A [`FieldFilter`], opened in one search segment.
 struct FieldSieve {
     columns: Arc<Columns>,
-    offsets: Arc<dyn ColumnValues<u64>>,
+    part: Arc<Part>,
     field: Field,
     test: Arc<Test>,
     check: LogCheck,
@@ -108,7 +110,7 @@ impl Sieve for FieldSieve {
             Answer::No => false,
             Answer::Ask => {
                 let looker = self.looker.get_or_insert_with(|| self.check.looker());
-                looker.passes(self.offsets.get_val(doc), |subject| {
+                looker.passes(self.part.offset(doc), |subject| {
                     field_holds(&self.field, &self.test, subject)
                 })
             }

@@ -15,6 +15,35 @@ pub(crate) const BLOCK_DOCS: u32 = 1024;
 /// Documents per run of the finer time table: so few lie within one hour nine times out of ten, on a million events a month.
 const RUN_DOCS: u32 = 128;
 
+/// The search segments that a question is asked of.
+#[derive(Debug, Clone)]
+pub(crate) struct Parts(Arc<[Arc<Part>]>);
+
+impl Parts {
+    /// Returns the one that `reader` reads. What it holds open need not be opened anew: that takes as long as a short answer.
+    pub(crate) fn of(&self, reader: &SegmentReader) -> tantivy::Result<&Arc<Part>> {
+        let part = self.iter().find(|part| part.id() == reader.segment_id());
+        part.ok_or_else(|| {
+            let what = "a search segment that the question is not asked of";
+            tantivy::TantivyError::InternalError(what.to_owned())
+        })
+    }
+}
+
+impl FromIterator<Arc<Part>> for Parts {
+    fn from_iter<I: IntoIterator<Item = Arc<Part>>>(parts: I) -> Self {
+        Self(parts.into_iter().collect())
+    }
+}
+
+impl std::ops::Deref for Parts {
+    type Target = [Arc<Part>];
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
 /// A search segment.
 pub(crate) struct Part {
     pub(crate) reader: SegmentReader,
@@ -42,7 +71,8 @@ impl std::fmt::Debug for Part {
 impl Part {
     pub(crate) fn open(segment: &Segment) -> Result<Self, IndexError> {
         let reader = SegmentReader::open(segment)?;
-        let (offsets, timestamps) = (offsets_of(&reader)?, timestamps_of(&reader)?);
+        let offsets = one_each(reader.fast_fields().u64("offset")?);
+        let timestamps = one_each(reader.fast_fields().i64("timestamp")?);
         let sessions = reader.fast_fields().bytes("session")?;
         let file = segment
             .open_read(SegmentComponent::FastFields)
@@ -179,16 +209,6 @@ fn span(times: &[(i64, i64)]) -> (i64, i64) {
     let earliest = times.iter().map(|times| times.0).min();
     let latest = times.iter().map(|times| times.1).max();
     (earliest.unwrap_or(i64::MAX), latest.unwrap_or(i64::MIN))
-}
-
-/// Returns the offset of every document.
-pub(crate) fn offsets_of(reader: &SegmentReader) -> tantivy::Result<Arc<dyn ColumnValues<u64>>> {
-    Ok(one_each(reader.fast_fields().u64("offset")?))
-}
-
-/// Returns the timestamp of every document.
-pub(crate) fn timestamps_of(reader: &SegmentReader) -> tantivy::Result<Arc<dyn ColumnValues<i64>>> {
-    Ok(one_each(reader.fast_fields().i64("timestamp")?))
 }
 
 /// Every document has one, so that its number is the value's place; a file that says otherwise is not taken at its word.

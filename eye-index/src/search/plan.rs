@@ -18,7 +18,7 @@ use super::docsets::{DocsQuery, Filter, ListedDocs, MakeDocs, Narrowed, RangeDoc
 use super::expand::{Beyond, Expanded};
 use super::log_check::LogCheck;
 use super::matches::{clause_holds, label_holds, whole_regex};
-use super::part::{offsets_of, timestamps_of};
+use super::part::Parts;
 use super::query::{
     Clause, Field, Fuzzy, Kind, Part, Pattern, PatternOn, Scalar, Test, Value, WordTest,
 };
@@ -93,15 +93,20 @@ pub(crate) fn plan(
     fields: &Fields,
     check: &LogCheck,
     hidden: &Hidden,
+    parts: &Parts,
 ) -> Result<Plan, SearchError> {
-    let planner = Planner { fields, check };
+    let planner = Planner {
+        fields,
+        check,
+        parts,
+    };
     let mut all = planner.clause(&request.query)?;
     if let Some(application) = request.application {
         let term = Term::from_field_u64(fields.application, u64::from(application.0));
         all.and(Plan::lead(TermQuery::new(term, IndexRecordOption::Basic)));
     }
     if let Some(session) = request.session {
-        all.and(Plan::lead(DocsQuery(SessionDocs(session))));
+        all.and(planner.session(session));
     }
     for (field, label) in [
         (Field::Category, &request.category),
@@ -112,21 +117,16 @@ pub(crate) fn plan(
         }
     }
     if request.from.is_some() || request.to.is_some() {
-        all.and(Plan::filtered(
-            None,
-            TimeFilter {
-                start: request.from,
-                end: request.to,
-            },
-        ));
+        all.and(planner.times(request.from, request.to));
     }
     if !hidden.is_empty() {
-        all.and(Plan::filtered(None, Unhidden(hidden.clone())));
+        let unhidden = Unhidden {
+            hidden: hidden.clone(),
+            parts: parts.clone(),
+        };
+        all.and(Plan::filtered(None, unhidden));
     }
-    all.and(Plan::lead(DocsQuery(OffsetDocs {
-        start: 0,
-        end: request.as_of,
-    })));
+    all.and(planner.offsets(0, request.as_of));
     Ok(all)
 }
 
@@ -138,6 +138,7 @@ fn refuse(clause: &Clause) -> Beyond {
 struct Planner<'p> {
     fields: &'p Fields,
     check: &'p LogCheck,
+    parts: &'p Parts,
 }
 
 impl Planner<'_> {
@@ -213,18 +214,11 @@ impl Planner<'_> {
 
     fn field(&self, field: &Field, test: &Test) -> Result<Plan, SearchError> {
         Ok(match (field, test) {
-            (Field::SessionId, Test::Id(session)) => Plan::lead(DocsQuery(SessionDocs(*session))),
-            (Field::Offset, Test::Offset(range)) => Plan::lead(DocsQuery(OffsetDocs {
-                start: range.start.unwrap_or(0),
-                end: range.end.unwrap_or(u64::MAX),
-            })),
-            (Field::Timestamp, Test::Time(range)) => Plan::filtered(
-                None,
-                TimeFilter {
-                    start: range.start,
-                    end: range.end,
-                },
-            ),
+            (Field::SessionId, Test::Id(session)) => self.session(*session),
+            (Field::Offset, Test::Offset(range)) => {
+                self.offsets(range.start.unwrap_or(0), range.end.unwrap_or(u64::MAX))
+            }
+            (Field::Timestamp, Test::Time(range)) => self.times(range.start, range.end),
             (Field::ReceivedAt, Test::Time(range)) => {
                 // Arrivals never go backwards, so a range of them is a range of offsets.
                 let mut lookup = self.check.reader().lookup();
@@ -234,7 +228,7 @@ impl Planner<'_> {
                 let end = range
                     .end
                     .map_or(Ok(u64::MAX), |end| lookup.first_arrived_at(end))?;
-                Plan::lead(DocsQuery(OffsetDocs { start, end }))
+                self.offsets(start, end)
             }
             (Field::Application, test) => {
                 let all = self.check.registry.applications();
@@ -257,7 +251,12 @@ impl Planner<'_> {
                 let candidates = self.candidates(field, test)?;
                 Plan::filtered(
                     candidates,
-                    FieldFilter::new(field.clone(), test.clone(), self.check.clone()),
+                    FieldFilter::new(
+                        field.clone(),
+                        test.clone(),
+                        self.check.clone(),
+                        self.parts.clone(),
+                    ),
                 )
             }
             _ => Plan::lead(EmptyQuery),
@@ -367,9 +366,33 @@ impl Planner<'_> {
             either.push(Box::new(DocsQuery(OffsetDocs {
                 start: offset,
                 end: offset.saturating_add(1),
+                parts: self.parts.clone(),
             })));
         }
         Box::new(BooleanQuery::union(either))
+    }
+
+    /// Finds the events of a session.
+    fn session(&self, session: Uuid) -> Plan {
+        Plan::lead(DocsQuery(SessionDocs {
+            session,
+            parts: self.parts.clone(),
+        }))
+    }
+
+    /// Finds the events of a range of timestamps.
+    fn times(&self, start: Option<i64>, end: Option<i64>) -> Plan {
+        let parts = self.parts.clone();
+        Plan::filtered(None, TimeFilter { start, end, parts })
+    }
+
+    /// Finds the events of a range of offsets.
+    fn offsets(&self, start: u64, end: u64) -> Plan {
+        Plan::lead(DocsQuery(OffsetDocs {
+            start,
+            end,
+            parts: self.parts.clone(),
+        }))
     }
 
     fn checked(&self, clause: &Clause, candidates: Option<Box<dyn Query>>) -> Plan {
@@ -378,6 +401,7 @@ impl Planner<'_> {
             ClauseFilter {
                 clause: Arc::new(clause.clone()),
                 check: self.check.clone(),
+                parts: self.parts.clone(),
             },
         )
     }
@@ -431,28 +455,17 @@ impl MakeDocs for Candidates {
 }
 
 /// The documents of a range of offsets.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct OffsetDocs {
     start: u64,
     end: u64,
+    parts: Parts,
 }
 
 impl MakeDocs for OffsetDocs {
     fn docs(&self, reader: &SegmentReader) -> tantivy::Result<Box<dyn Scorer>> {
-        let offsets = offsets_of(reader)?;
-        let first_from = |offset: u64| {
-            let (mut low, mut high) = (0, reader.max_doc());
-            while low < high {
-                let middle = low + (high - low) / 2;
-                if offsets.get_val(middle) < offset {
-                    low = middle + 1;
-                } else {
-                    high = middle;
-                }
-            }
-            low
-        };
-        let docs = first_from(self.start)..first_from(self.end);
+        let part = self.parts.of(reader)?;
+        let docs = part.first_doc_from(self.start)..part.first_doc_from(self.end);
         // tantivy leaves such a set out of what it intersects.
         Ok(if docs == (0..reader.max_doc()) {
             Box::new(AllScorer::new(reader.max_doc()))
@@ -463,15 +476,18 @@ impl MakeDocs for OffsetDocs {
 }
 
 /// The documents of a session, by the column: most search segments do not have it in their dictionary, and few are walked.
-#[derive(Debug, Clone, Copy)]
-struct SessionDocs(Uuid);
+#[derive(Debug, Clone)]
+struct SessionDocs {
+    session: Uuid,
+    parts: Parts,
+}
 
 impl MakeDocs for SessionDocs {
     fn docs(&self, reader: &SegmentReader) -> tantivy::Result<Box<dyn Scorer>> {
-        let Some(sessions) = reader.fast_fields().bytes("session")? else {
+        let Some(sessions) = self.parts.of(reader)?.sessions() else {
             return Ok(Box::new(EmptyScorer));
         };
-        let Some(session) = sessions.dictionary().term_ord(self.0.as_bytes())? else {
+        let Some(session) = sessions.dictionary().term_ord(self.session.as_bytes())? else {
             return Ok(Box::new(EmptyScorer));
         };
         let mut docs = Vec::new();
@@ -489,34 +505,39 @@ impl MakeDocs for SessionDocs {
 struct TimeFilter {
     start: Option<i64>,
     end: Option<i64>,
+    parts: Parts,
 }
 
 impl Filter for TimeFilter {
     fn open(&self, reader: &SegmentReader) -> tantivy::Result<Box<dyn Sieve>> {
-        let times = timestamps_of(reader)?;
+        let part = self.parts.of(reader)?.clone();
         let (start, end) = (self.start.unwrap_or(i64::MIN), self.end);
         let inside = move |time: i64| time >= start && end.is_none_or(|end| time < end);
-        if inside(times.min_value()) && inside(times.max_value()) {
+        let (earliest, latest) = part.times();
+        if inside(earliest) && inside(latest) {
             return Ok(Box::new(|_: DocId| true));
         }
-        Ok(Box::new(move |doc: DocId| inside(times.get_val(doc))))
+        Ok(Box::new(move |doc: DocId| inside(part.timestamp(doc))))
     }
 }
 
 /// Lets documents pass that are not hidden.
 #[derive(Debug)]
-struct Unhidden(Hidden);
+struct Unhidden {
+    hidden: Hidden,
+    parts: Parts,
+}
 
 impl Filter for Unhidden {
     fn open(&self, reader: &SegmentReader) -> tantivy::Result<Box<dyn Sieve>> {
-        let offsets = offsets_of(reader)?;
-        let all = offsets.min_value()..offsets.max_value().saturating_add(1);
-        if !self.0.touches(&all) {
+        let part = self.parts.of(reader)?.clone();
+        let all = part.first_offset()..part.last_offset().saturating_add(1);
+        if !self.hidden.touches(&all) {
             return Ok(Box::new(|_: DocId| true));
         }
-        let hidden = self.0.clone();
+        let hidden = self.hidden.clone();
         Ok(Box::new(move |doc: DocId| {
-            !hidden.contains(offsets.get_val(doc))
+            !hidden.contains(part.offset(doc))
         }))
     }
 }
@@ -525,6 +546,7 @@ impl Filter for Unhidden {
 struct ClauseFilter {
     clause: Arc<Clause>,
     check: LogCheck,
+    parts: Parts,
 }
 
 impl std::fmt::Debug for ClauseFilter {
@@ -537,13 +559,11 @@ impl std::fmt::Debug for ClauseFilter {
 
 impl Filter for ClauseFilter {
     fn open(&self, reader: &SegmentReader) -> tantivy::Result<Box<dyn Sieve>> {
-        let offsets = offsets_of(reader)?;
+        let part = self.parts.of(reader)?.clone();
         let clause = self.clause.clone();
         let mut looker = self.check.looker();
         Ok(Box::new(move |doc: DocId| {
-            looker.passes(offsets.get_val(doc), |subject| {
-                clause_holds(&clause, subject)
-            })
+            looker.passes(part.offset(doc), |subject| clause_holds(&clause, subject))
         }))
     }
 }

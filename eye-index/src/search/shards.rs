@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use eye_log::Offset;
 
-use super::part::Part;
+use super::part::Parts;
 use super::schema::Fields;
 use super::shard::Shard;
 use crate::error::IndexError;
@@ -167,7 +167,7 @@ impl Shards {
     }
 
     /// Returns everything that can be searched now.
-    pub(crate) fn parts(&self) -> Vec<Arc<Part>> {
+    pub(crate) fn parts(&self) -> Parts {
         let shards = self.shards.read().unwrap_or_else(PoisonError::into_inner);
         shards
             .iter()
