@@ -583,12 +583,15 @@ fn remove(folder: &Path) -> Result<(), IndexError> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::collections::BTreeMap;
     use std::sync::mpsc;
 
     use eye_log::{ApplicationId, Batch, EventDraft, EventRules, LogConfig};
+    use serde_json::{Value, json};
 
     use super::*;
     use crate::search::parse::parse;
+    use crate::search::part::BLOCK_DOCS;
 
     struct Store {
         folder: tempfile::TempDir,
@@ -597,8 +600,12 @@ mod tests {
     }
 
     fn open(folder: tempfile::TempDir) -> Store {
+        open_with(folder, 64 << 10)
+    }
+
+    fn open_with(folder: tempfile::TempDir, segment_max_bytes: u64) -> Store {
         let config = LogConfig {
-            segment_max_bytes: 64 << 10,
+            segment_max_bytes,
             ..LogConfig::default()
         };
         let (log, _) = Log::open(&folder.path().join("log"), config).unwrap();
@@ -755,16 +762,11 @@ mod tests {
     }
 
     #[test]
-    fn values_of_matches_near_and_far_apart_are_counted_where_others_have_none() {
+    fn values_of_matches_near_and_far_apart_are_counted_where_others_have_none_or_others() {
+        type Matches = fn(usize) -> bool;
         let store = open(tempfile::tempdir().unwrap());
         let registry = store.log.registry();
-        // Few strings, and more than are counted side by side.
-        let fields = [("few", 5), ("many", 280)];
-        let columns = fields.map(|(name, _)| FieldColumns::named(name, &registry).unwrap());
-        // Events from 30 to 370 have them, some also one that is in no column; a word says how far apart its matches are.
-        let long = "x".repeat(300);
-        let also_long = |number: usize| number % 50 == 49;
-        type Matches = fn(usize) -> bool;
+        // A word says how far apart its matches are.
         let words: [(&str, Matches); 6] = [
             ("lone", |number| number == 100),
             ("near", |number| {
@@ -777,26 +779,29 @@ mod tests {
             ("before", |number| number < 25),
             ("all", |_| true),
         ];
-        let has_them = |number: &usize| (30..370).contains(number);
-        let value = |number: usize, values: usize| format!("v{:03}", number * 7 % values);
+        // Few strings, and more than are counted side by side.
+        let fields = [("few", 5), ("many", 280)];
+        let columns = fields.map(|(name, _)| FieldColumns::named(name, &registry).unwrap());
+        let long = "x".repeat(300);
+        // Events from 30 to 370 have values, now and then other ones than a string, and one that is in no column.
+        let values = |name: &str, strings: usize, number: usize| {
+            let string = format!("v{:03}", number * 7 % strings);
+            match number % 50 {
+                _ if !(30..370).contains(&number) => json!([]),
+                31 if name == "few" => json!(null),
+                32 if name == "few" => json!(7),
+                33 if name == "few" => json!(true),
+                34 if name == "few" => json!([string, 7]),
+                49 if name == "few" => json!([string, long]),
+                _ => json!(string),
+            }
+        };
         let data: Vec<String> = (0..400)
             .map(|number| {
                 let said = words.iter().filter(|(_, has)| has(number));
                 let said: Vec<&str> = said.map(|(word, _)| *word).collect();
-                let own = fields.map(|(name, values)| {
-                    let value = value(number, values);
-                    if name == "few" && also_long(number) {
-                        format!(",\"{name}\":[\"{value}\",\"{long}\"]")
-                    } else {
-                        format!(",\"{name}\":\"{value}\"")
-                    }
-                });
-                let own = if has_them(&number) {
-                    own.concat()
-                } else {
-                    String::new()
-                };
-                format!("{{\"text\":\"{}\"{own}}}", said.join(" "))
+                let [few, many] = fields.map(|(name, strings)| values(name, strings, number));
+                json!({"text": said.join(" "), "few": few, "many": many}).to_string()
             })
             .collect();
         let events: Vec<_> = data
@@ -804,38 +809,110 @@ mod tests {
             .map(|data| (1, "a", "2021-01-01 00:00:00", data.as_str()))
             .collect();
         store.send(&events);
-        let options = FacetOptions {
-            size: 1000,
-            times: false,
-        };
-        for (word, has) in words {
+        for ((word, has), times) in words
+            .into_iter()
+            .flat_map(|word| [(word, false), (word, true)])
+        {
             let request = store.request(word, Order::NewestFirst, 0);
+            let options = FacetOptions { size: 1000, times };
             let (total, told) = store.index.facets(&request, &columns, options).unwrap();
             let matches: Vec<usize> = (0..400).filter(|number| has(*number)).collect();
             assert_eq!(total, matches.len() as u64, "{word}");
-            for ((name, values), figures) in fields.iter().zip(told) {
-                let mut expected = std::collections::BTreeMap::<String, u64>::new();
+            for ((name, strings), figures) in fields.iter().zip(told) {
+                let mut expected = BTreeMap::<String, u64>::new();
                 let mut present = 0;
-                for number in matches.iter().filter(|number| has_them(number)) {
-                    present += 1;
-                    *expected.entry(value(*number, *values)).or_default() += 1;
-                    if *name == "few" && also_long(*number) {
-                        *expected.entry(long.clone()).or_default() += 1;
+                for number in &matches {
+                    let values = match values(name, *strings, *number) {
+                        Value::Array(values) => values,
+                        Value::Null => Vec::new(),
+                        value => vec![value],
+                    };
+                    present += u64::from(!values.is_empty());
+                    for value in values {
+                        *expected.entry(value.to_string()).or_default() += 1;
                     }
                 }
                 assert_eq!(figures.present, present, "{word} {name}");
-                let counted = figures
-                    .values
-                    .into_iter()
-                    .map(|(value, count)| match value {
-                        FacetValue::Text(text) => (text, count),
-                        _ => panic!("{value:?}"),
-                    });
-                assert_eq!(
-                    counted.collect::<std::collections::BTreeMap<_, _>>(),
-                    expected,
-                    "{word} {name}"
-                );
+                let told = figures.values.into_iter().map(|(value, count)| {
+                    let value = match value {
+                        FacetValue::Text(text) => json!(text),
+                        FacetValue::Integer(number) => json!(i64::try_from(number).unwrap()),
+                        FacetValue::Bool(value) => json!(value),
+                        other => panic!("{other:?}"),
+                    };
+                    (value.to_string(), count)
+                });
+                assert_eq!(told.collect::<BTreeMap<_, _>>(), expected, "{word} {name}");
+            }
+        }
+    }
+
+    #[test]
+    fn first_rows_are_found_wherever_their_blocks_lie() {
+        type Matches = fn(usize, usize) -> bool;
+        const BLOCKS: usize = 24;
+        let store = open_with(tempfile::tempdir().unwrap(), 64 << 20);
+        let docs = BLOCK_DOCS as usize;
+        // Blocks in an order of their own, and within one backwards; some instants are those of two events.
+        let rank = |number: usize| number / docs * 7 % BLOCKS;
+        let second = |number: usize| rank(number) * docs + (docs - number % docs) / 2;
+        let start = "2021-01-01T00:00:00Z"
+            .parse::<chrono::DateTime<chrono::Utc>>()
+            .unwrap();
+        let at = |number: usize| {
+            start + chrono::Duration::seconds(i64::try_from(second(number)).unwrap())
+        };
+        let words: [(&str, Matches); 4] = [
+            ("spread", |number, _| number % 3 == 0),
+            ("old", |_, rank| rank < 8),
+            ("new", |_, rank| rank > 15),
+            ("rare", |number, _| number % 4001 == 0),
+        ];
+        let data: Vec<(String, String)> = (0..BLOCKS * docs)
+            .map(|number| {
+                let said = words.iter().filter(|(_, has)| has(number, rank(number)));
+                let said: Vec<&str> = said.map(|(word, _)| *word).collect();
+                let data = json!({"text": said.join(" "), "n": number % 500});
+                (at(number).to_rfc3339(), data.to_string())
+            })
+            .collect();
+        let events: Vec<_> = data
+            .iter()
+            .map(|(time, data)| (1, "a", time.as_str(), data.as_str()))
+            .collect();
+        store.send(&events);
+        let narrowed = words.map(|(word, _)| format!("{word} n:7"));
+        let plain = words.map(|(word, _)| word.to_owned());
+        for (query, order) in narrowed
+            .iter()
+            .chain(&plain)
+            .flat_map(|query| [Order::NewestFirst, Order::OldestFirst].map(|order| (query, order)))
+        {
+            let (_, has) = words
+                .iter()
+                .find(|(word, _)| query.starts_with(word))
+                .unwrap();
+            let mut expected: Vec<(usize, u64)> = (0..BLOCKS * docs)
+                .filter(|number| has(*number, rank(*number)))
+                .filter(|number| !query.ends_with("n:7") || number % 500 == 7)
+                .map(|number| (second(number), number as u64))
+                .collect();
+            expected.sort_unstable();
+            if order == Order::NewestFirst {
+                expected.reverse();
+            }
+            let mut request = store.request(query, order, 20);
+            for page in expected.chunks(20).take(4) {
+                let answer = store.index.search(&request).unwrap();
+                let offsets: Vec<u64> = answer.hits.iter().map(|hit| hit.offset).collect();
+                let wanted: Vec<u64> = page.iter().map(|(_, offset)| *offset).collect();
+                assert_eq!(offsets, wanted, "{query} {order:?}");
+                let last = answer.hits.last().unwrap();
+                request.after = Some(Place {
+                    session: None,
+                    timestamp: last.timestamp,
+                    offset: last.offset,
+                });
             }
         }
     }

@@ -10,7 +10,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
-use tantivy::query::{EnableScoring, Scorer};
+use tantivy::query::{EnableScoring, Scorer, Weight};
 use tantivy::{DocId, DocSet as _, TERMINATED};
 
 use super::docsets::{SIEVED_TOGETHER, Sieve, open_all};
@@ -21,7 +21,8 @@ use super::schema::Fields;
 use crate::error::SearchError;
 use crate::page::{Hit, Order, SearchAnswer, SearchRequest};
 
-/// The first visit looks at so many blocks, every further one at [`GROWTH`] times as many.
+/// The first visit looks at so many blocks, every further one at [`GROWTH`] times as many. Of those that hold a match as many are read
+/// first, and then in the same way more of them.
 const FIRST_BLOCKS: usize = 4;
 const GROWTH: usize = 4;
 /// A search segment with so few matches is read whole when it is first visited.
@@ -83,44 +84,52 @@ pub(crate) fn collect(
     let blocks = blocks(parts, request, after);
     let mut finished = vec![false; parts.len()];
     let mut worst: Option<Rank> = None;
-    let (mut at, mut take) = (0, FIRST_BLOCKS);
-    while at < blocks.len() {
-        // A block whose best timestamp ties with the worst row may hold a better offset.
-        if worst.is_some_and(|(timestamp, _)| timestamp > blocks[at].best) {
+    let mut ahead = blocks.into_iter();
+    let mut take = FIRST_BLOCKS;
+    // A block whose best timestamp ties with the worst row may hold a better offset.
+    let done = |worst: Option<Rank>, next: &Block| {
+        worst.is_some_and(|(timestamp, _)| timestamp > next.best)
+    };
+    loop {
+        let unfinished = ahead.by_ref().filter(|block| !finished[block.part]);
+        let mut visit: Vec<Block> = unfinished.take(take).collect();
+        if visit.first().is_none_or(|next| done(worst, next)) {
             break;
         }
-        if check.is_late() {
-            return Err(SearchError::Timeout);
+        if take > FIRST_BLOCKS {
+            with_a_match(&mut visit, parts, weight.as_ref())?;
         }
-        let visit = &blocks[at..(at + take).min(blocks.len())];
-        at += visit.len();
         take *= GROWTH;
-        let mut by_part: Vec<(usize, usize)> = visit
-            .iter()
-            .map(|block| (block.part, block.block))
-            .collect();
-        by_part.sort_unstable();
-        for run in by_part.chunk_by(|a, b| a.0 == b.0) {
-            let index = run[0].0;
-            if finished[index] {
-                continue;
+        let (mut visit, mut walk) = (visit.as_mut_slice(), FIRST_BLOCKS);
+        while visit.first().is_some_and(|next| !done(worst, next)) {
+            if check.is_late() {
+                return Err(SearchError::Timeout);
             }
-            let part = &parts[index];
-            let mut docs = weight.scorer(&part.reader, 1.0)?;
-            let mut sieve = open_all(&plan.filters, &part.reader)?;
-            finished[index] = docs.cost() <= FEW_DOCS;
-            let ranges: Vec<Range<DocId>> = if finished[index] {
-                std::iter::once(0..part.docs()).collect()
-            } else {
-                run.iter()
-                    .map(|(_, block)| part.block_docs(*block))
-                    .collect()
-            };
-            each_doc(docs.as_mut(), sieve.as_mut(), &ranges, check, |docs| {
-                for doc in docs {
-                    worst = keep(part, *doc);
+            let together;
+            (together, visit) = visit.split_at_mut(walk.min(visit.len()));
+            walk *= GROWTH;
+            together.sort_unstable_by_key(|block| (block.part, block.block));
+            for run in together.chunk_by(|a, b| a.part == b.part) {
+                let index = run[0].part;
+                if finished[index] {
+                    continue;
                 }
-            })?;
+                let part = &parts[index];
+                let mut docs = weight.scorer(&part.reader, 1.0)?;
+                let mut sieve = open_all(&plan.filters, &part.reader)?;
+                finished[index] = docs.cost() <= FEW_DOCS;
+                let ranges: Vec<Range<DocId>> = if finished[index] {
+                    std::iter::once(0..part.docs()).collect()
+                } else {
+                    let blocks = run.iter().map(|block| part.block_docs(block.block));
+                    blocks.collect()
+                };
+                each_doc(docs.as_mut(), sieve.as_mut(), &ranges, check, |docs| {
+                    for doc in docs {
+                        worst = keep(part, *doc);
+                    }
+                })?;
+            }
         }
     }
     check.verdict()?;
@@ -171,6 +180,37 @@ fn blocks(parts: &[Arc<Part>], request: &SearchRequest, after: Option<Rank>) -> 
     }
     blocks.sort_unstable_by_key(|block| Reverse((block.best, block.part, block.block)));
     blocks
+}
+
+/// Leaves the blocks that hold a match, before filters, in their order: that is found out much sooner than all of their matches are. Those of
+/// segments with few matches are left too: such a segment is read whole.
+fn with_a_match(
+    blocks: &mut Vec<Block>,
+    parts: &[Arc<Part>],
+    weight: &dyn Weight,
+) -> Result<(), SearchError> {
+    let mut by_part: Vec<usize> = (0..blocks.len()).collect();
+    by_part.sort_unstable_by_key(|place| (blocks[*place].part, blocks[*place].block));
+    let mut have = vec![false; blocks.len()];
+    for run in by_part.chunk_by(|a, b| blocks[*a].part == blocks[*b].part) {
+        let part = &parts[blocks[run[0]].part];
+        let mut docs = weight.scorer(&part.reader, 1.0)?;
+        let few = docs.cost() <= FEW_DOCS;
+        for place in run {
+            if few {
+                have[*place] = true;
+                continue;
+            }
+            let range = part.block_docs(blocks[*place].block);
+            if docs.doc() < range.start {
+                docs.seek(range.start);
+            }
+            have[*place] = docs.doc() < range.end;
+        }
+    }
+    let mut have = have.into_iter();
+    blocks.retain(|_| have.next().unwrap_or(true));
+    Ok(())
 }
 
 /// Hands on the documents of ascending ranges that pass, many together.

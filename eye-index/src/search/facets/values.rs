@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use eye_log::{ApplicationId, Registry};
 use tantivy::DocId;
-use tantivy::columnar::{BytesColumn, Cardinality, Column, DynamicColumn};
+use tantivy::columnar::{BytesColumn, Cardinality, Column, ColumnIndex, DynamicColumn};
 use uuid::Uuid;
 
 use super::each_value;
@@ -137,6 +137,21 @@ fn count_places(column: &BytesColumn, docs: &Docs, counts: &mut [u32]) -> u64 {
         }
     }
     tally.close()
+}
+
+/// Parts documents, in order, into those that are not among `others` and those that are. The first are `None` where that is all of them.
+fn without(docs: &Docs, others: &[DocId]) -> (Option<Docs>, Docs) {
+    if others.is_empty() {
+        return (None, Docs::Some(Vec::new()));
+    }
+    let (mut plain, mut among) = (Vec::with_capacity(docs.len()), Vec::new());
+    let mut ahead = others.iter().copied().peekable();
+    docs.each(|doc| {
+        while ahead.next_if(|other| *other < doc).is_some() {}
+        let is_other = ahead.peek() == Some(&doc);
+        if is_other { &mut among } else { &mut plain }.push(doc);
+    });
+    (Some(Docs::Some(plain)), Docs::Some(among))
 }
 
 /// Counts of places in a dictionary. A few are counted several times over side by side, since a counter that was just written is slow
@@ -275,59 +290,23 @@ impl<'q> Values<'q> {
             asks: Vec::new(),
         };
         let mut strings = vec![0u32; self.strings.as_ref().map_or(0, BytesColumn::num_terms)];
-        if !times && self.is_one_string_at_most() {
-            let mut plain = Vec::new();
-            let whole = self.partial.is_none() && self.left_out.is_none();
-            if !whole {
-                plain.reserve(docs.len());
-                docs.each(|doc| {
-                    let asks = self.must_ask(doc);
-                    if asks { &mut counted.asks } else { &mut plain }.push(doc);
-                });
-            }
-            let plain = Docs::Some(plain);
-            if let Some(column) = &self.strings {
-                let docs = if whole { docs } else { &plain };
-                let present = count_places(column, docs, &mut strings);
-                counted.figures.present = present;
-                counted.figures.types[0] = present;
-            }
+        let others = if times {
+            None
         } else {
-            let (mut ords, mut found) = (Vec::new(), Vec::new());
-            docs.each(|doc| {
-                if self.must_ask(doc) {
-                    counted.asks.push(doc);
-                    return;
-                }
-                let mut kinds = [false; 4];
+            self.others(docs.len() / 2)
+        };
+        match others {
+            None => self.count_each(part, docs, times, &mut strings, &mut counted),
+            Some(others) => {
+                let (plain, others) = without(docs, &others);
                 if let Some(column) = &self.strings {
-                    ords.clear();
-                    ords.extend(column.term_ords(doc));
-                    ords.sort_unstable();
-                    ords.dedup();
-                    kinds[0] = !ords.is_empty();
-                    for ord in &ords {
-                        strings[usize::try_from(*ord).unwrap_or(usize::MAX)] += 1;
-                    }
+                    let docs = plain.as_ref().unwrap_or(docs);
+                    let present = count_places(column, docs, &mut strings);
+                    counted.figures.present = present;
+                    counted.figures.types[0] = present;
                 }
-                found.clear();
-                self.push_others(doc, &mut found);
-                found.sort_unstable();
-                found.dedup();
-                for value in found.drain(..) {
-                    match &value {
-                        FacetValue::Text(_) => kinds[0] = true,
-                        FacetValue::Integer(_) | FacetValue::Double(_) => kinds[1] = true,
-                        FacetValue::Bool(_) => kinds[2] = true,
-                        FacetValue::Null => kinds[3] = true,
-                    }
-                    if value != FacetValue::Null {
-                        counted.figures.push_other(value, 1, &self.check.memory);
-                    }
-                }
-                let timestamp = times.then(|| part.timestamp(doc));
-                counted.figures.count_event(kinds, timestamp);
-            });
+                self.count_each(part, &others, times, &mut strings, &mut counted);
+            }
         }
         let strings = self.strings.clone().map(|column| PartStrings {
             part: self.part.clone(),
@@ -359,14 +338,80 @@ impl<'q> Values<'q> {
         counted
     }
 
-    /// Says whether the columns give a document one string at most, and nothing else.
-    fn is_one_string_at_most(&self) -> bool {
+    /// Counts the values of documents one by one.
+    fn count_each(
+        &self,
+        part: &Part,
+        docs: &Docs,
+        times: bool,
+        strings: &mut [u32],
+        counted: &mut Counted,
+    ) {
+        let (mut ords, mut found) = (Vec::new(), Vec::new());
+        docs.each(|doc| {
+            if self.must_ask(doc) {
+                counted.asks.push(doc);
+                return;
+            }
+            let mut kinds = [false; 4];
+            if let Some(column) = &self.strings {
+                ords.clear();
+                ords.extend(column.term_ords(doc));
+                ords.sort_unstable();
+                ords.dedup();
+                kinds[0] = !ords.is_empty();
+                for ord in &ords {
+                    strings[usize::try_from(*ord).unwrap_or(usize::MAX)] += 1;
+                }
+            }
+            found.clear();
+            self.push_others(doc, &mut found);
+            found.sort_unstable();
+            found.dedup();
+            for value in found.drain(..) {
+                match &value {
+                    FacetValue::Text(_) => kinds[0] = true,
+                    FacetValue::Integer(_) | FacetValue::Double(_) => kinds[1] = true,
+                    FacetValue::Bool(_) => kinds[2] = true,
+                    FacetValue::Null => kinds[3] = true,
+                }
+                if value != FacetValue::Null {
+                    counted.figures.push_other(value, 1, &self.check.memory);
+                }
+            }
+            let timestamp = times.then(|| part.timestamp(doc));
+            counted.figures.count_event(kinds, timestamp);
+        });
+    }
+
+    /// Returns the documents that may have anything but one string of the dictionary, in order; `None` where that is better found out for
+    /// each document, as they are more than `most`.
+    fn others(&self, most: usize) -> Option<Vec<DocId>> {
         let many =
             |column: &BytesColumn| column.ords().get_cardinality() == Cardinality::Multivalued;
-        self.numbers.is_empty()
-            && self.bools.is_none()
-            && self.nulls.is_none()
-            && !self.strings.as_ref().is_some_and(many)
+        if self.strings.as_ref().is_some_and(many) {
+            return None;
+        }
+        let numbers = self.numbers.iter().map(DynamicColumn::column_index);
+        let marks = [&self.bools, &self.nulls, &self.left_out].into_iter();
+        let marks = marks.flatten().map(|column| &column.index);
+        let partial = self.partial.iter().map(|column| &column.index);
+        let mut others = Vec::new();
+        for index in numbers.chain(marks).chain(partial) {
+            let documents: &mut dyn Iterator<Item = DocId> = match index {
+                ColumnIndex::Empty { .. } => continue,
+                ColumnIndex::Full => return None,
+                ColumnIndex::Optional(index) => &mut index.iter_non_null_docs(),
+                ColumnIndex::Multivalued(index) => &mut index.iter_non_null_docs(),
+            };
+            others.extend(documents.take(most + 1 - others.len()));
+            if others.len() > most {
+                return None;
+            }
+        }
+        others.sort_unstable();
+        others.dedup();
+        Some(others)
     }
 
     /// Says whether the columns do not hold all values of a document, or not as they were sent.
