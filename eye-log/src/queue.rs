@@ -18,6 +18,9 @@ const PREPARE_BYTES: usize = 64 << 10;
 /// A request of no more than this is small.
 const SMALL_BYTES: usize = 64 << 10;
 
+/// Of large requests so many bytes are taken at once, and one at least; small ones that come meanwhile go before the rest.
+const TAKEN_BYTES: usize = 1 << 20;
+
 /// So much of a large group's room is kept for the next one.
 const BUFFER_KEPT_BYTES: usize = 4 << 20;
 
@@ -42,7 +45,10 @@ pub(crate) struct Queue {
 
 #[derive(Default)]
 struct State {
-    requests: VecDeque<Request>,
+    small: VecDeque<Request>,
+    /// With their bytes.
+    large: VecDeque<(Request, usize)>,
+    /// Of both.
     bytes: usize,
     closed: bool,
     /// Whether a group is being written and synced.
@@ -52,9 +58,28 @@ struct State {
 }
 
 impl State {
+    /// Returns how many requests wait.
+    fn len(&self) -> usize {
+        self.small.len() + self.large.len()
+    }
+
     /// Says whether the writer should take what waits.
     fn is_worth_it(&self) -> bool {
-        !self.requests.is_empty() && (!self.syncing || self.bytes >= PREPARE_BYTES)
+        self.len() > 0 && (!self.syncing || self.bytes >= PREPARE_BYTES)
+    }
+
+    /// Takes what is to be written next: whoever sends little does not wait for all that others sent before.
+    fn take(&mut self) -> VecDeque<Request> {
+        let mut taken = std::mem::take(&mut self.small);
+        let mut bytes = 0;
+        while bytes < TAKEN_BYTES
+            && let Some((request, its_bytes)) = self.large.pop_front()
+        {
+            bytes += its_bytes;
+            taken.push_back(request);
+        }
+        self.bytes = self.large.iter().map(|(_, bytes)| bytes).sum();
+        taken
     }
 }
 
@@ -70,9 +95,10 @@ impl Queue {
         if state.closed {
             return Err(Box::new((request, Refused::Closed)));
         }
-        let too_many = state.requests.len() >= config.queue_max_requests;
+        let too_many = state.len() >= config.queue_max_requests;
+        let is_large = bytes > SMALL_BYTES;
         // Large requests leave an eighth to small ones, which they would crowd out.
-        let reserve = if bytes > SMALL_BYTES {
+        let reserve = if is_large {
             config.queue_max_bytes / 8
         } else {
             0
@@ -83,7 +109,11 @@ impl Queue {
         }
         let before = state.is_worth_it();
         state.bytes += bytes;
-        state.requests.push_back(request);
+        if is_large {
+            state.large.push_back((request, bytes));
+        } else {
+            state.small.push_back(request);
+        }
         if !before && state.is_worth_it() {
             self.changed.notify_one();
         }
@@ -97,14 +127,14 @@ impl Queue {
             // Dropping the request drops its answer's channel, which says that the log is closed.
             return;
         }
-        state.requests.push_back(request);
+        state.small.push_back(request);
         self.changed.notify_one();
     }
 
     /// Returns how many requests wait, and their bytes.
     pub(crate) fn waiting(&self) -> (usize, usize) {
         let state = self.state();
-        (state.requests.len(), state.bytes)
+        (state.len(), state.bytes)
     }
 
     /// Lets nothing more in; what waits is still written.
@@ -123,8 +153,7 @@ impl Queue {
                 return Taken::Synced;
             }
             if state.is_worth_it() {
-                state.bytes = 0;
-                return Taken::Some(std::mem::take(&mut state.requests));
+                return Taken::Some(state.take());
             }
             if state.closed && !ready && !state.syncing {
                 return Taken::Closed;
@@ -251,6 +280,28 @@ mod tests {
         assert!(push(SMALL_BYTES));
         assert!((0..9).all(|_| push(SMALL_BYTES)));
         assert!(!push(1));
+    }
+
+    #[test]
+    fn small_requests_go_before_the_large_ones_that_wait() {
+        let queue = Queue::default();
+        let lengths = || match take(&queue, false) {
+            Taken::Some(requests) => (requests.len(), queue.waiting()),
+            _ => panic!("nothing taken"),
+        };
+        let large = TAKEN_BYTES / 2 + 1;
+        (0..3).for_each(|_| push(&queue, large));
+        assert_eq!(lengths(), (2, (1, large)));
+        (0..3).for_each(|_| push(&queue, large));
+        push(&queue, 7);
+        push(&queue, SMALL_BYTES);
+        assert_eq!(queue.waiting(), (6, 4 * large + 7 + SMALL_BYTES));
+        assert_eq!(lengths(), (4, (2, 2 * large)));
+        push(&queue, 3 * TAKEN_BYTES);
+        assert_eq!(lengths(), (2, (1, 3 * TAKEN_BYTES)));
+        push(&queue, 1);
+        assert_eq!(lengths(), (2, (0, 0)));
+        assert!(matches!(take(&queue, false), Taken::Idle));
     }
 
     #[test]
