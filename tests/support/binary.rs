@@ -54,6 +54,7 @@ fn is_current(binary: &Path) -> bool {
         .map(|path| PathBuf::from(path.replace('\0', " ")))
         .collect();
     let manifests = [
+        "Cargo.toml",
         "Cargo.lock",
         "eye-client/Cargo.toml",
         "eye-log/Cargo.toml",
