@@ -80,11 +80,21 @@ pub struct Ledger {
 
 /// Counts of requests that stored nothing and are in no record yet.
 #[derive(Debug, Default)]
-pub(crate) struct Tally(Mutex<BTreeMap<ApplicationId, TallyRecord>>);
+pub(crate) struct Tally {
+    counts: Mutex<BTreeMap<ApplicationId, TallyRecord>>,
+    /// Held while counts are on their way into records, and by whoever adds up both.
+    on_the_way: Mutex<()>,
+}
 
 impl Tally {
     fn lock(&self) -> MutexGuard<'_, BTreeMap<ApplicationId, TallyRecord>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn hold(&self) -> MutexGuard<'_, ()> {
+        self.on_the_way
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Counts events of an application that were there already or refused, or a request of nobody.
@@ -232,6 +242,7 @@ impl Log {
 
     /// Puts the counts of requests that stored nothing into records. On the disk when this returns. Blocks.
     pub fn write_tally(&self) -> Result<(), AppendError> {
+        let _held = self.shared().tally.hold();
         let counted = std::mem::take(&mut *self.shared().tally.lock());
         let mut failed = None;
         for tally in counted.into_values() {
@@ -257,6 +268,8 @@ impl Reader {
     pub fn ledger(&self, hours: Range<u32>) -> Result<Ledger, ReadError> {
         let shared: &Shared = &self.shared;
         let mut book = shared.book.lock().unwrap_or_else(PoisonError::into_inner);
+        // What came to nothing is counted in memory or in a record before the end, and never in both.
+        let held = shared.tally.hold();
         // What is hidden is counted as erased once: by its file, or here. It is asked first: compaction changes the files before
         // it says that an erasure is done, so that nothing is missed between the two.
         let hidden = shared.erased();
@@ -283,6 +296,7 @@ impl Reader {
                 ledger.add(&entry);
             }
         }
+        drop(held);
         let mut look = Lookup::new(pieces, end, Arc::new(OffsetRanges::default()));
         for offset in hidden.iter().flatten() {
             look.event(offset, |event| {

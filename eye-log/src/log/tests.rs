@@ -738,3 +738,20 @@ fn a_log_that_ends_below_what_the_manifest_knows_is_not_touched() {
     assert!(matches!(refused, OpenError::Damaged { .. }), "{refused}");
     assert_eq!(std::fs::read(&path).unwrap(), bytes);
 }
+
+#[test]
+fn what_came_to_nothing_is_counted_while_it_is_written_down() {
+    let folder = tempfile::tempdir().unwrap();
+    let (log, _) = Log::open(folder.path(), small()).unwrap();
+    let (reader, whose) = (log.reader(), ApplicationId(0));
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| (0..100).for_each(|_| log.write_tally().unwrap()));
+        let mut refused = 0;
+        while !writer.is_finished() || refused == 0 {
+            log.count_refused(Some(whose), 0, 1);
+            refused += 1;
+            let ledger = reader.ledger(0..u32::MAX).unwrap();
+            assert_eq!(ledger.applications[&whose].rejected, refused);
+        }
+    });
+}
