@@ -755,3 +755,44 @@ fn what_came_to_nothing_is_counted_while_it_is_written_down() {
         }
     });
 }
+
+#[test]
+fn scattered_events_are_read_as_they_were_asked_for() {
+    const EVENTS: u64 = 6_000;
+    let folder = tempfile::tempdir().unwrap();
+    let config = LogConfig {
+        segment_max_bytes: 512 << 10,
+        ..LogConfig::default()
+    };
+    // Long enough for blocks that are unpacked in parts; no two are alike.
+    let data = |number: u64| {
+        let words = (0..30).map(|word| number.wrapping_mul(word * word + 7) % 8_191);
+        let words: Vec<String> = words.map(|word| word.to_string()).collect();
+        format!("{{\"n\":{number},\"text\":\"{}\"}}", words.join(" "))
+    };
+    {
+        let (log, _) = Log::open(folder.path(), config.clone()).unwrap();
+        for first in (0..EVENTS).step_by(500) {
+            let mut batch = Batch::new(ApplicationId(1));
+            (first..first + 500).for_each(|number| push(&mut batch, 1, None, &data(number)));
+            append(&log, batch).unwrap();
+        }
+    }
+    assert!(sealed(folder.path()).len() >= 2);
+    let (log, _) = Log::open(folder.path(), config).unwrap();
+    // In no order: jumps over blocks, neighbours, one twice, and some behind the end; a few of them, and one by one backwards.
+    let scattered = (0..40).flat_map(|place| [place * 3_701 % (EVENTS + 100), place * 151]);
+    let scattered: Vec<Offset> = scattered.chain([7, 7, 8, EVENTS]).collect();
+    let backwards = (0..EVENTS).rev().step_by(97);
+    let each = scattered.chunks(5).map(<[Offset]>::to_vec);
+    let each = each.chain(backwards.map(|offset| vec![offset]));
+    for offsets in each.chain([scattered.clone()]) {
+        let read = log.reader().read_many(&offsets).unwrap();
+        assert_eq!(read.len(), offsets.len());
+        for (offset, event) in offsets.iter().zip(read) {
+            let found = event.map(|event| (event.offset, event.data));
+            let expected = (*offset < EVENTS).then(|| (*offset, data(*offset)));
+            assert_eq!(found, expected);
+        }
+    }
+}
