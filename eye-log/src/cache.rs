@@ -48,7 +48,8 @@ impl Default for Cache {
 
 impl Cache {
     /// Returns the block at `place` of the file numbered `file` with its records up to `last`, made by `read` if that is not here.
-    /// `read` is told up to which record: a block that is asked for again is read to its end, so that one is read twice at most.
+    /// `read` is told up to which record: a block that is here and asked for further on is read to its end, so that it is not read
+    /// again for each record.
     pub(crate) fn block(
         &self,
         file: u64,

@@ -233,10 +233,9 @@ impl SealedFile {
         let entry = &list[place];
         let within = &also[..also.partition_point(|also| *also < entry.end())];
         let last = within.last().map_or(offset, |also| offset.max(*also));
-        self.shared.cache.block(self.number, place, last, |last| {
-            let bytes = self.read(entry.position, entry.bytes as usize)?;
-            self.decode_block(entry, &bytes, last)
-        })
+        self.shared
+            .cache
+            .block(self.number, place, last, |last| self.read_to(entry, last))
     }
 
     /// Returns when the record at `offset` arrived; where its range is gone, when the last one before it that is not
@@ -259,9 +258,12 @@ impl SealedFile {
 
     /// Reads a block past the memory of blocks.
     pub(crate) fn read_block(&self, list: &[BlockEntry], place: usize) -> Result<Block, ReadError> {
-        let entry = &list[place];
+        self.read_to(&list[place], Offset::MAX)
+    }
+
+    fn read_to(&self, entry: &BlockEntry, last: Offset) -> Result<Block, ReadError> {
         let bytes = self.read(entry.position, entry.bytes as usize)?;
-        self.decode_block(entry, &bytes, Offset::MAX)
+        self.decode_block(entry, &bytes, last)
     }
 
     /// Decodes the bytes of a block, which must be the one of `entry`, with its records up to `last`.

@@ -528,10 +528,10 @@ impl Block {
 fn unpack(stored: &[u8], raw_bytes: usize, raw: &mut Vec<u8>) -> std::io::Result<()> {
     raw.reserve_exact(raw_bytes);
     with_decoder(|decoder| {
-        let mut stored_left = InBuffer::around(stored);
+        let mut input = InBuffer::around(stored);
         // Room for the whole, so that zstd writes straight into it.
-        let left = decoder.run(&mut stored_left, &mut OutBuffer::around(raw))?;
-        if left > 0 || stored_left.pos() < stored.len() {
+        let left = decoder.run(&mut input, &mut OutBuffer::around(raw))?;
+        if left > 0 || input.pos() < stored.len() {
             return Err(std::io::ErrorKind::InvalidData.into());
         }
         Ok(())
