@@ -97,7 +97,7 @@ pub(crate) fn collect(
             break;
         }
         if take > FIRST_BLOCKS {
-            with_a_match(&mut visit, parts, weight.as_ref())?;
+            with_a_match(&mut visit, parts, weight.as_ref(), check)?;
         }
         take *= GROWTH;
         let (mut visit, mut walk) = (visit.as_mut_slice(), FIRST_BLOCKS);
@@ -188,11 +188,15 @@ fn with_a_match(
     blocks: &mut Vec<Block>,
     parts: &[Arc<Part>],
     weight: &dyn Weight,
+    check: &LogCheck,
 ) -> Result<(), SearchError> {
     let mut by_part: Vec<usize> = (0..blocks.len()).collect();
     by_part.sort_unstable_by_key(|place| (blocks[*place].part, blocks[*place].block));
     let mut have = vec![false; blocks.len()];
     for run in by_part.chunk_by(|a, b| blocks[*a].part == blocks[*b].part) {
+        if check.is_late() {
+            return Err(SearchError::Timeout);
+        }
         let part = &parts[blocks[run[0]].part];
         let mut docs = weight.scorer(&part.reader, 1.0)?;
         let few = docs.cost() <= FEW_DOCS;
