@@ -1,0 +1,519 @@
+//! Stories of an index over a log on a real folder.
+#![allow(clippy::unwrap_used)]
+use std::collections::BTreeMap;
+use std::sync::mpsc;
+
+use eye_log::{ApplicationId, Batch, EventDraft, EventRules, LogConfig};
+use serde_json::{Value, json};
+
+use super::*;
+use crate::search::parse::parse;
+use crate::search::part::BLOCK_DOCS;
+
+struct Store {
+    folder: tempfile::TempDir,
+    log: Log,
+    index: Index,
+}
+
+fn open(folder: tempfile::TempDir) -> Store {
+    open_with(folder, 64 << 10)
+}
+
+fn open_with(folder: tempfile::TempDir, segment_max_bytes: u64) -> Store {
+    let config = LogConfig {
+        segment_max_bytes,
+        ..LogConfig::default()
+    };
+    let (log, _) = Log::open(&folder.path().join("log"), config).unwrap();
+    let index = Index::open(&folder.path().join("index"), &log, IndexConfig::default()).unwrap();
+    Store { folder, log, index }
+}
+
+impl Store {
+    fn send(&self, events: &[(u128, &str, &str, &str)]) {
+        let mut batch = Batch::new(ApplicationId(0));
+        let rules = EventRules {
+            now: i64::MAX / 2,
+            future_tolerance: 0,
+            default_offset_seconds: 0,
+            event_max_bytes: 1 << 20,
+            depth_max: 64,
+        };
+        for (session, name, timestamp, data) in events {
+            let quoted = |text: &str| format!("\"{text}\"");
+            let (session, name, timestamp) = (
+                quoted(&Uuid::from_u128(*session).to_string()),
+                quoted(name),
+                quoted(timestamp),
+            );
+            let draft = EventDraft {
+                session_id: Some(&session),
+                category: Some("\"Page View\""),
+                name: Some(&name),
+                data: Some(data),
+                timestamp: Some(&timestamp),
+                ..EventDraft::default()
+            };
+            batch.push(&draft.validate(&rules).unwrap());
+        }
+        let (sender, receiver) = mpsc::channel();
+        self.log
+            .append(batch, move |receipt| sender.send(receipt).unwrap())
+            .unwrap();
+        assert_eq!(receiver.recv().unwrap().unwrap().stored, events.len());
+    }
+
+    fn request(&self, q: &str, order: Order, limit: usize) -> SearchRequest {
+        let end = self.log.reader().durable_end();
+        assert_eq!(
+            self.index
+                .wait_for(Needs::Both, end, Duration::from_secs(20)),
+            end,
+            "{:?}",
+            self.index.status()
+        );
+        SearchRequest {
+            query: parse(q).unwrap(),
+            registry: self.log.registry(),
+            application: None,
+            from: None,
+            to: None,
+            category: None,
+            name: None,
+            session: None,
+            as_of: end,
+            order,
+            after: None,
+            limit,
+            deadline: None,
+        }
+    }
+
+    fn found(&self, q: &str) -> Vec<Offset> {
+        let request = self.request(q, Order::NewestFirst, 1000);
+        let mut offsets: Vec<_> = self
+            .index
+            .search(&request)
+            .unwrap()
+            .hits
+            .iter()
+            .map(|hit| hit.offset)
+            .collect();
+        assert_eq!(
+            self.index.count(&request).unwrap(),
+            offsets.len() as u64,
+            "{q}"
+        );
+        offsets.sort_unstable();
+        offsets
+    }
+
+    fn reopen(self) -> Store {
+        self.index.close();
+        self.log.close();
+        let Store { folder, log, index } = self;
+        drop((log, index));
+        open(folder)
+    }
+}
+
+#[test]
+fn values_are_counted_the_same_with_numbers_and_without() {
+    let store = open(tempfile::tempdir().unwrap());
+    let registry = store.log.registry();
+    let fields = ["path", "word", "name"].map(|name| FieldColumns::named(name, &registry));
+    let fields = fields.map(Option::unwrap);
+    let options = FacetOptions {
+        size: 5,
+        times: false,
+    };
+    let long = "x".repeat(100);
+    // Room for the strings of all three fields, of some of them (so that they take turns), and of none.
+    let bounds = [usize::MAX, 40_000, 20_000, 2_000, 0].map(Numberings::bounded);
+    let mut counts: [std::collections::HashMap<String, u64>; 3] = Default::default();
+    for round in 0..8u64 {
+        let events: Vec<_> = (0..150u64)
+            .map(|number| {
+                let path = format!("/{}/{}", number % 7, (round * number) % 90);
+                let word = format!("{long}{}", round * 150 + number);
+                let name = format!("n{}", number % 3);
+                for (counts, value) in counts.iter_mut().zip([&path, &word, &name]) {
+                    *counts.entry(value.clone()).or_default() += 1;
+                }
+                (name, format!("{{\"path\":\"{path}\",\"word\":\"{word}\"}}"))
+            })
+            .collect();
+        let events: Vec<_> = events
+            .iter()
+            .map(|(name, data)| (1, name.as_str(), "2021-01-01 00:00:00", data.as_str()))
+            .collect();
+        store.send(&events);
+        let request = store.request("*", Order::NewestFirst, 0);
+        let (total, told) = store.index.facets(&request, &fields, options).unwrap();
+        assert_eq!(total, (round + 1) * 150);
+        for (figures, counts) in told.iter().zip(&counts) {
+            let mut expected: Vec<_> = counts.iter().collect();
+            expected.sort_unstable_by(|a, b| b.1.cmp(a.1).then(a.0.cmp(b.0)));
+            let values = figures.values.iter().map(|(value, count)| match value {
+                FacetValue::Text(text) => (text, count),
+                _ => panic!("{value:?}"),
+            });
+            assert!(values.eq(expected.iter().copied().take(5)), "{figures:?}");
+            assert_eq!(figures.distinct, counts.len() as u64);
+        }
+        for numberings in &bounds {
+            for _ in 0..2 {
+                let ask = |matching: &Matching<'_>| {
+                    facets(matching, &fields, options, numberings).map(|(_, figures)| figures)
+                };
+                assert_eq!(store.index.matching(&request, ask).unwrap(), told);
+            }
+            assert!(numberings.is_bounded());
+        }
+    }
+    assert_eq!(bounds.map(|one| one.numbered()), [3, 2, 1, 1, 0]);
+    store.index.purge(vec![]).unwrap();
+    assert_eq!(store.index.inner.numberings.numbered(), 0);
+}
+
+#[test]
+fn values_of_matches_near_and_far_apart_are_counted_where_others_have_none_or_others() {
+    type Matches = fn(usize) -> bool;
+    let store = open(tempfile::tempdir().unwrap());
+    let registry = store.log.registry();
+    // A word says how far apart its matches are.
+    let words: [(&str, Matches); 6] = [
+        ("lone", |number| number == 100),
+        ("near", |number| {
+            (40..360).contains(&number) && number % 2 == 0
+        }),
+        ("far", |number| {
+            (40..360).contains(&number) && number % 9 == 0
+        }),
+        ("across", |number| number % 2 == 0),
+        ("before", |number| number < 25),
+        ("all", |_| true),
+    ];
+    // Few strings, and more than are counted side by side.
+    let fields = [("few", 5), ("many", 280)];
+    let columns = fields.map(|(name, _)| FieldColumns::named(name, &registry).unwrap());
+    let long = "x".repeat(300);
+    // Events from 30 to 370 have values, now and then other ones than a string, and one that is in no column.
+    let values = |name: &str, strings: usize, number: usize| {
+        let string = format!("v{:03}", number * 7 % strings);
+        match number % 50 {
+            _ if !(30..370).contains(&number) => json!([]),
+            31 if name == "few" => json!(null),
+            32 if name == "few" => json!(7),
+            33 if name == "few" => json!(true),
+            34 if name == "few" => json!([string, 7]),
+            49 if name == "few" => json!([string, long]),
+            _ => json!(string),
+        }
+    };
+    let data: Vec<String> = (0..400)
+        .map(|number| {
+            let said = words.iter().filter(|(_, has)| has(number));
+            let said: Vec<&str> = said.map(|(word, _)| *word).collect();
+            let [few, many] = fields.map(|(name, strings)| values(name, strings, number));
+            json!({"text": said.join(" "), "few": few, "many": many}).to_string()
+        })
+        .collect();
+    let events: Vec<_> = data
+        .iter()
+        .map(|data| (1, "a", "2021-01-01 00:00:00", data.as_str()))
+        .collect();
+    store.send(&events);
+    for ((word, has), times) in words
+        .into_iter()
+        .flat_map(|word| [(word, false), (word, true)])
+    {
+        let request = store.request(word, Order::NewestFirst, 0);
+        let options = FacetOptions { size: 1000, times };
+        let (total, told) = store.index.facets(&request, &columns, options).unwrap();
+        let matches: Vec<usize> = (0..400).filter(|number| has(*number)).collect();
+        assert_eq!(total, matches.len() as u64, "{word}");
+        for ((name, strings), figures) in fields.iter().zip(told) {
+            let mut expected = BTreeMap::<String, u64>::new();
+            let mut present = 0;
+            for number in &matches {
+                let values = match values(name, *strings, *number) {
+                    Value::Array(values) => values,
+                    Value::Null => Vec::new(),
+                    value => vec![value],
+                };
+                present += u64::from(!values.is_empty());
+                for value in values {
+                    *expected.entry(value.to_string()).or_default() += 1;
+                }
+            }
+            assert_eq!(figures.present, present, "{word} {name}");
+            let told = figures.values.into_iter().map(|(value, count)| {
+                let value = match value {
+                    FacetValue::Text(text) => json!(text),
+                    FacetValue::Integer(number) => json!(i64::try_from(number).unwrap()),
+                    FacetValue::Bool(value) => json!(value),
+                    other => panic!("{other:?}"),
+                };
+                (value.to_string(), count)
+            });
+            assert_eq!(told.collect::<BTreeMap<_, _>>(), expected, "{word} {name}");
+        }
+    }
+}
+
+#[test]
+fn first_rows_are_found_wherever_their_blocks_lie() {
+    type Matches = fn(usize, usize) -> bool;
+    const BLOCKS: usize = 24;
+    let store = open_with(tempfile::tempdir().unwrap(), 64 << 20);
+    let docs = BLOCK_DOCS as usize;
+    // Blocks in an order of their own, and within one backwards; some instants are those of two events.
+    let rank = |number: usize| number / docs * 7 % BLOCKS;
+    let second = |number: usize| rank(number) * docs + (docs - number % docs) / 2;
+    let start = "2021-01-01T00:00:00Z"
+        .parse::<chrono::DateTime<chrono::Utc>>()
+        .unwrap();
+    let at =
+        |number: usize| start + chrono::Duration::seconds(i64::try_from(second(number)).unwrap());
+    let words: [(&str, Matches); 4] = [
+        ("spread", |number, _| number % 3 == 0),
+        ("old", |_, rank| rank < 8),
+        ("new", |_, rank| rank > 15),
+        ("rare", |number, _| number % 4001 == 0),
+    ];
+    let data: Vec<(String, String)> = (0..BLOCKS * docs)
+        .map(|number| {
+            let said = words.iter().filter(|(_, has)| has(number, rank(number)));
+            let said: Vec<&str> = said.map(|(word, _)| *word).collect();
+            let data = json!({"text": said.join(" "), "n": number % 500});
+            (at(number).to_rfc3339(), data.to_string())
+        })
+        .collect();
+    let events: Vec<_> = data
+        .iter()
+        .map(|(time, data)| (1, "a", time.as_str(), data.as_str()))
+        .collect();
+    store.send(&events);
+    let narrowed = words.map(|(word, _)| format!("{word} n:7"));
+    let plain = words.map(|(word, _)| word.to_owned());
+    for (query, order) in narrowed
+        .iter()
+        .chain(&plain)
+        .flat_map(|query| [Order::NewestFirst, Order::OldestFirst].map(|order| (query, order)))
+    {
+        let (_, has) = words
+            .iter()
+            .find(|(word, _)| query.starts_with(word))
+            .unwrap();
+        let mut expected: Vec<(usize, u64)> = (0..BLOCKS * docs)
+            .filter(|number| has(*number, rank(*number)))
+            .filter(|number| !query.ends_with("n:7") || number % 500 == 7)
+            .map(|number| (second(number), number as u64))
+            .collect();
+        expected.sort_unstable();
+        if order == Order::NewestFirst {
+            expected.reverse();
+        }
+        let mut request = store.request(query, order, 20);
+        for page in expected.chunks(20).take(4) {
+            let answer = store.index.search(&request).unwrap();
+            let offsets: Vec<u64> = answer.hits.iter().map(|hit| hit.offset).collect();
+            let wanted: Vec<u64> = page.iter().map(|(_, offset)| *offset).collect();
+            assert_eq!(offsets, wanted, "{query} {order:?}");
+            let last = answer.hits.last().unwrap();
+            request.after = Some(Place {
+                session: None,
+                timestamp: last.timestamp,
+                offset: last.offset,
+            });
+        }
+    }
+}
+
+#[test]
+fn what_was_stored_is_found_at_once_by_words_fields_and_times() {
+    let store = open(tempfile::tempdir().unwrap());
+    store.send(&[
+        (
+            1,
+            "a",
+            "2021-01-01 00:00:00",
+            r#"{"path":"/Reviews/","price":10.5,"n":9007199254740993,"x":null}"#,
+        ),
+        (
+            1,
+            "b",
+            "2021-01-02 00:00:00",
+            r#"{"path":"/about","note":"late delivery","tags":["of","Café"],"f":0.5}"#,
+        ),
+        (
+            2,
+            "a",
+            "2021-01-03 00:00:00",
+            r#"{"a.b":1,"a":{"b":2,"c":{"d":"deep value"}},"ok":true,"n":9007199254740992,"f":3}"#,
+        ),
+    ]);
+    let long = "z".repeat(400);
+    store.send(&[(
+        3,
+        "long",
+        "2021-01-04 00:00:00",
+        &format!("{{\"text\":\"{long} end\",\"e\":1e400,\"s\":\"\\ud800\"}}"),
+    )]);
+    for (q, expected) in [
+        ("*", vec![0, 1, 2, 3]),
+        ("late", vec![1]),
+        ("\"late delivery\"", vec![1]),
+        ("\"delivery of\"", vec![]),
+        ("\"late delivery\"~2", vec![1]),
+        ("cafe", vec![1]),
+        ("path:\"/reviews/\"", vec![0]),
+        ("path==\"/reviews/\"", vec![]),
+        ("path==\"/Reviews/\"", vec![0]),
+        ("path:/*", vec![0, 1]),
+        ("name:A", vec![0, 2]),
+        ("category:page", vec![]),
+        ("category:\"page view\"", vec![0, 1, 2, 3]),
+        ("price:10.5", vec![0]),
+        ("price:>10", vec![0]),
+        ("n:9007199254740993", vec![0]),
+        ("n:9007199254740992", vec![2]),
+        ("x:null", vec![0]),
+        ("x:*", vec![]),
+        ("a.b:1", vec![2]),
+        ("a\\.b:1", vec![2]),
+        ("a\\.b:2", vec![]),
+        ("a:*", vec![2]),
+        ("a.c.d:value", vec![2]),
+        ("ok:true", vec![2]),
+        ("f:[0 TO 1]", vec![1]),
+        ("tags:of", vec![1]),
+        ("text:end", vec![3]),
+        ("text:*", vec![3]),
+        ("e:>1", vec![3]),
+        ("NOT name:a", vec![1, 3]),
+        ("late OR price:10.5", vec![0, 1]),
+        ("name:a -late", vec![0, 2]),
+        ("timestamp:2021-01-02", vec![1]),
+        ("timestamp:>2021-01-02", vec![2, 3]),
+        ("deliv*", vec![1]),
+        ("delivry~1", vec![1]),
+        ("offset:>=2", vec![2, 3]),
+        (
+            "session_id:00000000-0000-0000-0000-000000000001",
+            vec![0, 1],
+        ),
+    ] {
+        assert_eq!(store.found(q), expected, "{q}");
+    }
+}
+
+#[test]
+fn answers_stay_the_same_over_segments_restarts_and_a_removed_index() {
+    let mut store = open(tempfile::tempdir().unwrap());
+    let mut all = Vec::new();
+    for number in 0..600u32 {
+        // Timestamps jump about, with ties.
+        let day = (number * 7919) % 28 + 1;
+        let timestamp = format!("2021-01-{day:02} 00:00:00");
+        let data = format!("{{\"n\":{number},\"pad\":\"{}\"}}", "pad ".repeat(60));
+        store.send(&[(
+            u128::from(number % 13),
+            if number % 3 == 0 { "three" } else { "other" },
+            &timestamp,
+            &data,
+        )]);
+        all.push((day, u64::from(number), number % 13));
+    }
+    assert!(store.log.reader().segment_bases().len() > 3);
+    let check = |store: &Store| {
+        let threes: Vec<u64> = (0..600).filter(|number| number % 3 == 0).collect();
+        assert_eq!(store.found("three"), threes);
+        assert_eq!(store.found("n:599"), [599]);
+        for order in [Order::NewestFirst, Order::OldestFirst, Order::BySession] {
+            let mut expected = all.clone();
+            match order {
+                Order::NewestFirst => {
+                    expected.sort_by_key(|(day, offset, _)| std::cmp::Reverse((*day, *offset)))
+                }
+                Order::OldestFirst => expected.sort_by_key(|(day, offset, _)| (*day, *offset)),
+                Order::BySession | Order::BestFirst => {
+                    expected.sort_by_key(|(day, offset, session)| {
+                        std::cmp::Reverse((*session, *day, *offset))
+                    });
+                }
+            }
+            let mut request = store.request("*", order, 37);
+            let mut paged = Vec::new();
+            loop {
+                let answer = store.index.search(&request).unwrap();
+                paged.extend(answer.hits.iter().map(|hit| hit.offset));
+                request.after = answer.hits.last().copied();
+                if !answer.more {
+                    break;
+                }
+            }
+            assert_eq!(
+                paged,
+                expected.iter().map(|row| row.1).collect::<Vec<_>>(),
+                "{order:?}"
+            );
+        }
+        let session = store
+            .index
+            .session(Uuid::from_u128(5), 600)
+            .unwrap()
+            .unwrap();
+        assert_eq!(
+            session.count,
+            all.iter().filter(|row| row.2 == 5).count() as u64
+        );
+    };
+    check(&store);
+    store = store.reopen();
+    check(&store);
+    store.index.close();
+    store.log.close();
+    let Store { folder, log, index } = store;
+    drop((log, index));
+    let mut folder = folder;
+    for part in ["", "shards", "catalog"] {
+        std::fs::remove_dir_all(folder.path().join("index").join(part)).unwrap();
+        let store = open(folder);
+        check(&store);
+        store.index.close();
+        store.log.close();
+        folder = store.folder;
+    }
+}
+
+#[test]
+fn a_read_waits_for_no_longer_than_a_commit_takes_while_events_keep_coming() {
+    let store = open(tempfile::tempdir().unwrap());
+    let over = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(std::sync::atomic::Ordering::Relaxed) {
+                store.send(&[(1, "a", "2021-01-01 00:00:00", "{}")]);
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        });
+        let mut waits = Vec::new();
+        for _ in 0..20 {
+            let end = store.log.reader().durable_end();
+            let began = std::time::Instant::now();
+            let reached = store
+                .index
+                .wait_for(Needs::Search, end, Duration::from_secs(10));
+            assert!(reached >= end);
+            waits.push(began.elapsed());
+            std::thread::sleep(Duration::from_millis(25));
+        }
+        over.store(true, std::sync::atomic::Ordering::Relaxed);
+        // Far below the second that the indexer sleeps when nobody nudges it.
+        waits.sort();
+        assert!(waits[10] < Duration::from_millis(500), "{waits:?}");
+    });
+}
