@@ -118,8 +118,19 @@ pub(crate) async fn envelope(
     let span = tracing::error_span!("request", id = id.text());
     let mut response = next.run(request).instrument(span).await;
     if response.status().as_u16() >= 400 {
-        if let Some(left) = left.filter(|_| !expects) {
-            read_on(&left, wrapping.refused_max_bytes).await;
+        if let Some(left) = left {
+            // Who waits to be told to send will not send what is refused.
+            let most = if expects {
+                0
+            } else {
+                wrapping.refused_max_bytes
+            };
+            if !read_on(&left, most).await {
+                // What is still to come would be taken for the next request, so the connection ends; a client that is not told
+                // sends its next request on it.
+                let headers = response.headers_mut();
+                headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
         }
         write_problem(&mut response, &id);
     }
@@ -268,19 +279,27 @@ fn keep_body(request: &mut Request) -> Left {
     left
 }
 
-async fn read_on(left: &Left, most: usize) {
+/// Reads on for so many bytes at most, and says whether that was all of the body.
+async fn read_on(left: &Left, most: usize) -> bool {
     let mut body = std::mem::take(&mut *left.lock().unwrap_or_else(PoisonError::into_inner));
     let reading = async {
         let mut bytes = 0;
-        while let Some(Ok(frame)) = body.frame().await {
-            bytes += frame.data_ref().map_or(0, Bytes::len);
+        while !body.is_end_stream() {
             if bytes >= most {
-                break;
+                return false;
+            }
+            match body.frame().await {
+                Some(Ok(frame)) => bytes += frame.data_ref().map_or(0, Bytes::len),
+                Some(Err(_)) => return false,
+                None => break,
             }
         }
+        true
     };
     // A client that is slower than this has gone or waits for the answer.
-    let _ = tokio::time::timeout(REFUSED_BODY_READ_TIME, reading).await;
+    tokio::time::timeout(REFUSED_BODY_READ_TIME, reading)
+        .await
+        .unwrap_or(false)
 }
 
 /// Reads a body that is kept elsewhere.

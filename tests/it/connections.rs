@@ -191,6 +191,49 @@ fn a_client_that_is_told_to_come_back_gets_to_see_it_whatever_it_still_sends() {
 }
 
 #[test]
+fn a_client_whose_body_is_not_read_to_its_end_is_told_that_the_connection_ends() {
+    let eye = Launch::new()
+        .variable("EYE_REQUEST_MAX_BYTES", "1MiB")
+        .start();
+    let app = eye.application("website");
+    let post = |more: &str, token: &str, body: &[u8]| {
+        let head = format!(
+            "POST /events HTTP/1.1\r\nHost: x\r\nAuthorization: Token {token}\r\n\
+             Content-Type: application/json\r\n{more}\r\n\r\n"
+        );
+        [head.as_bytes(), body].concat()
+    };
+    let length = |bytes: usize| format!("Content-Length: {bytes}");
+    let open = || Connection::open(eye.client().address()).unwrap();
+    // Four times as much as may be sent: what is not read stays behind the answer. And
+    // one that waits to be told.
+    let large = vec![b' '; 4 << 20];
+    let mut longer = open();
+    let answer = longer
+        .exchange(&post(&length(large.len()), &app.token, &large), false)
+        .unwrap();
+    answer.problem(413, "too_large");
+    assert_eq!(answer.header("connection"), Some("close"));
+    let expecting = format!("{}\r\nExpect: 100-continue", length(7));
+    let mut waiting = open();
+    let answer = waiting
+        .exchange(&post(&expecting, "eye_w_nobody", b""), false)
+        .unwrap();
+    answer.problem(401, "unauthorized");
+    assert_eq!(answer.header("connection"), Some("close"));
+    // As much as may be sent, and a little, are read to their end; the connection goes on.
+    let mut whole = open();
+    for bytes in [1 << 20, 7, 0] {
+        let body = &large[..bytes];
+        let answer = whole
+            .exchange(&post(&length(bytes), "eye_w_nobody", body), false)
+            .unwrap();
+        answer.problem(401, "unauthorized");
+        assert_eq!(answer.header("connection"), None, "{bytes}");
+    }
+}
+
+#[test]
 fn a_connection_is_closed_after_so_many_requests() {
     let eye = Launch::new()
         .argument("--connection-requests-max=3")
