@@ -5,6 +5,7 @@
 
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use eye_log::Offset;
 use serde::{Deserialize, Serialize};
@@ -20,6 +21,11 @@ const SESSION_PREFIX: u8 = b's';
 const CACHE_BYTES: u64 = 8 << 20;
 /// So many blocks go into one batch: readers wait while one is applied.
 pub(super) const BATCH_BLOCKS: usize = 1_000;
+/// How often sled is made to let go of nodes after a batch: each time frees what some five hundred changes have replaced, once nobody
+/// reads it any more.
+const LETTING_GO: usize = 8;
+/// So long sled's threads may take to end after a database was closed; nobody else opens one, as the log has a lock of its own.
+const CLOSING_TIME: Duration = Duration::from_secs(10);
 const CURRENT_FILE: &str = "catalog.json";
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -152,6 +158,16 @@ impl Store {
         })
     }
 
+    /// Applies a batch, and frees what it has replaced. sled leaves that to its collector, which works a little each time that somebody
+    /// begins to read or write; a batch begins once and replaces a thousand nodes, so that they would gather without bound.
+    fn apply(&self, batch: sled::Batch) -> Result<(), IndexError> {
+        self.db.apply_batch(batch)?;
+        for _ in 0..LETTING_GO {
+            crossbeam_epoch::pin().flush();
+        }
+        Ok(())
+    }
+
     /// Syncs everything written.
     pub(super) fn sync(&self) -> Result<(), IndexError> {
         // sled's flush is no fsync on Linux, so its files are synced from outside.
@@ -192,7 +208,7 @@ impl<'s> Writer<'s> {
             .insert(key(session, base).as_slice(), block.encode());
         self.blocks += 1;
         if self.blocks == BATCH_BLOCKS {
-            self.store.db.apply_batch(std::mem::take(&mut self.batch))?;
+            self.store.apply(std::mem::take(&mut self.batch))?;
             self.blocks = 0;
         }
         Ok(())
@@ -204,7 +220,7 @@ impl<'s> Writer<'s> {
             self.batch
                 .insert(CHECKPOINT_KEY, checkpoint.to_be_bytes().as_slice());
         }
-        Ok(self.store.db.apply_batch(self.batch)?)
+        self.store.apply(self.batch)
     }
 }
 
@@ -257,11 +273,25 @@ fn try_open(folder: &Path) -> Result<sled::Db, String> {
         .path(folder)
         .cache_capacity(CACHE_BYTES)
         .flush_every_ms(None);
-    // sled 0.34 panics on some damage that it should report.
-    match std::panic::catch_unwind(AssertUnwindSafe(|| config.open())) {
-        Ok(opened) => opened.map_err(|error| error.to_string()),
-        Err(_) => Err("sled panicked while opening it".to_owned()),
+    let begun = Instant::now();
+    loop {
+        // sled 0.34 panics on some damage that it should report.
+        let opened = std::panic::catch_unwind(AssertUnwindSafe(|| config.open()));
+        match opened {
+            Ok(Ok(db)) => return Ok(db),
+            // A database that was closed here a moment ago: its threads end by themselves, and the lock goes with the last.
+            Ok(Err(error)) if is_locked(&error) && begun.elapsed() < CLOSING_TIME => {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            Ok(Err(error)) => return Err(error.to_string()),
+            Err(_) => return Err("sled panicked while opening it".to_owned()),
+        }
     }
+}
+
+/// Says whether a database cannot be opened because it is open.
+fn is_locked(error: &sled::Error) -> bool {
+    matches!(error, sled::Error::Io(error) if error.to_string().contains("could not acquire lock"))
 }
 
 fn key(session: Uuid, base: Offset) -> Vec<u8> {
@@ -270,4 +300,43 @@ fn key(session: Uuid, base: Offset) -> Vec<u8> {
     key.extend_from_slice(session.as_bytes());
     key.extend_from_slice(&base.to_be_bytes());
     key
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn what_a_batch_has_replaced_is_freed_within_the_next_ones() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::create(folder.path(), 0).unwrap();
+        let block = Block {
+            application: eye_log::ApplicationId(1),
+            entries: Vec::new(),
+        };
+        let (deferred, freed) = (15_000, Arc::new(AtomicUsize::new(0)));
+        {
+            // They go the way of the nodes that sled replaces.
+            let guard = crossbeam_epoch::pin();
+            for _ in 0..deferred {
+                let freed = freed.clone();
+                guard.defer(move || freed.fetch_add(1, Ordering::Relaxed));
+            }
+        }
+        // Far fewer than the times that sled's collector lets pass before it frees something by itself.
+        for round in 0..6 {
+            let blocks = std::iter::once((Uuid::from_u128(round), &block));
+            store.write(0, blocks, 0).unwrap();
+            if freed.load(Ordering::Relaxed) == deferred {
+                break;
+            }
+            // Another test may be reading, in which case nothing is freed.
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        assert_eq!(freed.load(Ordering::Relaxed), deferred);
+    }
 }
