@@ -2,18 +2,25 @@
 
 use std::sync::Arc;
 
-use quick_cache::Weighter;
-use quick_cache::sync::Cache as Quick;
+use std::hash::Hash;
+
+use quick_cache::sync::{Cache as Quick, DefaultLifecycle};
+use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
 
 use crate::error::ReadError;
 use crate::format::block::Block;
 use crate::format::sealed_footer::BlockEntry;
 use crate::offset::Offset;
 
-/// Bytes of decoded blocks and block lists, over all files.
-const CACHE_BYTES: u64 = 16 << 20;
+/// Bytes of decoded blocks, over all files.
+const BLOCKS_BYTES: u64 = 8 << 20;
+/// Bytes of block lists, over all files. The longest list, of a file of a gigabyte, takes about half of it.
+const LISTS_BYTES: u64 = 8 << 20;
 /// About how many things that is.
 const CACHE_ITEMS: usize = 256;
+/// Into so many parts, each with its own lock and its own share of the bytes, the blocks are divided; what is larger than a share
+/// is not kept at all. Without a number there are four for each processor.
+const BLOCKS_SHARDS: usize = 4;
 
 /// Decoded parts of sealed files.
 #[derive(Debug)]
@@ -40,10 +47,28 @@ impl Weighter<u64, Arc<Vec<BlockEntry>>> for Bytes {
 impl Default for Cache {
     fn default() -> Self {
         Self {
-            blocks: Quick::with_weighter(CACHE_ITEMS, CACHE_BYTES * 3 / 4, Bytes),
-            lists: Quick::with_weighter(CACHE_ITEMS, CACHE_BYTES / 4, Bytes),
+            blocks: bounded(BLOCKS_BYTES, BLOCKS_SHARDS),
+            lists: bounded(LISTS_BYTES, 1),
         }
     }
+}
+
+fn bounded<K: Eq + Hash, V: Clone>(bytes: u64, shards: usize) -> Quick<K, V, Bytes>
+where
+    Bytes: Weighter<K, V>,
+{
+    let options = OptionsBuilder::new()
+        .estimated_items_capacity(CACHE_ITEMS)
+        .weight_capacity(bytes)
+        .shards(shards)
+        .build()
+        .expect("both capacities are given");
+    Quick::with_options(
+        options,
+        Bytes,
+        DefaultHashBuilder::default(),
+        DefaultLifecycle::default(),
+    )
 }
 
 impl Cache {
@@ -85,6 +110,33 @@ mod tests {
     use super::*;
     use crate::format::block::{BlockBuilder, Effort, FramePart};
     use crate::record::Reason;
+
+    #[test]
+    fn the_longest_list_is_kept_beside_others() {
+        let cache = Cache::default();
+        let entry = BlockEntry {
+            first: 0,
+            position: 0,
+            bytes: 0,
+            raw_bytes: 0,
+            count: 1,
+            gone: None,
+            hash: [0; 32],
+        };
+        // A gigabyte of blocks that are packed eight times, and some of a segment each.
+        let lengths = [8 << 13, 1_000, 1_000, 1_000, 8 << 11];
+        for round in 0..5 {
+            for (file, length) in lengths.iter().enumerate() {
+                let mut read = false;
+                let list = cache.list(file as u64, || {
+                    read = true;
+                    Ok(vec![entry; *length])
+                });
+                assert_eq!(list.unwrap().len(), *length);
+                assert!(round == 0 || !read, "file {file} in round {round}");
+            }
+        }
+    }
 
     #[test]
     fn a_block_asked_for_again_further_on_is_read_to_its_end() {
