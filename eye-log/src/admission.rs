@@ -5,6 +5,7 @@
 
 mod batch;
 mod entries;
+mod owners;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use uuid::Uuid;
 pub(crate) use batch::Item;
 pub use batch::{Batch, Exception, Receipt};
 pub(crate) use entries::Entries;
+use owners::Owners;
 
 use crate::error::ReadError;
 use crate::format::keys::Keys;
@@ -30,6 +32,8 @@ use crate::registry::ApplicationId;
 #[derive(Debug)]
 pub(crate) struct Admission {
     active: Entries,
+    /// Whose the sessions are that came up lately: most of them go on for longer than a segment does.
+    owners: Owners,
     /// Ids of events that are not known to be on the disk yet, and so cannot be read.
     on_their_way: HashMap<(ApplicationId, Uuid), OnItsWay, RandomState>,
     /// All files, the active segment among them, and the version they were taken at.
@@ -68,6 +72,7 @@ impl Admission {
         let pieces = Pieces::default();
         Self {
             active: Entries::new(0),
+            owners: Owners::default(),
             on_their_way: HashMap::default(),
             look: look_at(&pieces),
             pieces,
@@ -134,6 +139,7 @@ impl Admission {
             Some(_) => {}
             None => {
                 self.active.own(item.session, application);
+                self.owners.insert(item.session, application);
                 added.sessions.push(item.session);
             }
         }
@@ -153,6 +159,7 @@ impl Admission {
     pub(crate) fn take_back(&mut self, added: Added) {
         for session in added.sessions {
             self.active.disown(session);
+            self.owners.remove(session);
         }
         for id in added.ids {
             self.on_their_way.remove(&id);
@@ -160,6 +167,17 @@ impl Admission {
     }
 
     fn owner(&mut self, session: Uuid) -> Result<Option<ApplicationId>, ReadError> {
+        if let Some(owner) = self.owners.get(session) {
+            return Ok(Some(owner));
+        }
+        let found = self.find_owner(session)?;
+        if let Some(owner) = found {
+            self.owners.insert(session, owner);
+        }
+        Ok(found)
+    }
+
+    fn find_owner(&self, session: Uuid) -> Result<Option<ApplicationId>, ReadError> {
         if let Some(owner) = self.active.owner(session) {
             return Ok(Some(owner));
         }
@@ -176,7 +194,6 @@ impl Admission {
                 Piece::Damaged(..) => None,
             };
             if let Some(owner) = owner {
-                self.active.remember_owner(session, owner);
                 return Ok(Some(owner));
             }
         }

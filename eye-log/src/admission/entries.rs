@@ -16,16 +16,10 @@ use crate::registry::ApplicationId;
 pub(crate) struct Entries {
     /// The offset of the segment's first record.
     base: Offset,
-    sessions: HashMap<Uuid, SessionEntry, RandomState>,
+    /// Who owns the sessions that were first seen in it.
+    sessions: HashMap<Uuid, ApplicationId, RandomState>,
     /// What stands for each id, and where it was used: eight bytes. The events there say whether it is the one.
     ids: HashTable<IdEntry>,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct SessionEntry {
-    owner: ApplicationId,
-    /// Whether the session was first seen in this segment; otherwise this only spares a look at the others.
-    first_here: bool,
 }
 
 impl Entries {
@@ -62,23 +56,14 @@ impl Entries {
         self.sessions.len() + self.ids.len()
     }
 
-    /// Returns who owns a session, if this segment says so.
+    /// Returns who owns a session, if it was first seen here.
     pub(crate) fn owner(&self, session: Uuid) -> Option<ApplicationId> {
-        self.sessions.get(&session).map(|entry| entry.owner)
+        self.sessions.get(&session).copied()
     }
 
     /// Notes that a session is first seen here.
     pub(crate) fn own(&mut self, session: Uuid, owner: ApplicationId) {
-        let first_here = true;
-        self.sessions
-            .insert(session, SessionEntry { owner, first_here });
-    }
-
-    /// Notes whose a session is that another segment has seen first.
-    pub(crate) fn remember_owner(&mut self, session: Uuid, owner: ApplicationId) {
-        let first_here = false;
-        self.sessions
-            .insert(session, SessionEntry { owner, first_here });
+        self.sessions.insert(session, owner);
     }
 
     /// Takes back what [`Self::own`] noted.
@@ -90,8 +75,7 @@ impl Entries {
     pub(crate) fn first_seen(&self) -> impl Iterator<Item = (Uuid, ApplicationId)> {
         self.sessions
             .iter()
-            .filter(|(_, entry)| entry.first_here)
-            .map(|(session, entry)| (*session, entry.owner))
+            .map(|(session, owner)| (*session, *owner))
     }
 
     /// Notes that the event at `offset` has the id that `print` stands for.
