@@ -15,6 +15,7 @@ use crate::format::{
 };
 use crate::log::Shared;
 use crate::offset::Offset;
+use crate::queue::Next;
 use crate::segment::{Segment, Summary};
 use crate::storage::{StorageFile, write_zeros};
 
@@ -155,6 +156,11 @@ impl Appender {
         Ok(full && self.held_records() > 0)
     }
 
+    /// Says whether the active segment is so full that the file of the next one should be prepared.
+    pub(crate) fn is_half_full(&self) -> bool {
+        self.active.position + self.group.len() as u64 > self.segment_max_bytes / 2
+    }
+
     /// Returns how many records the active segment holds.
     pub(crate) fn held_records(&self) -> u64 {
         self.active.summary.end - self.active.summary.base
@@ -242,10 +248,10 @@ impl Appender {
     }
 
     /// Begins a new segment. What gathered must be on the disk. Returns the old one and what it came to.
-    pub(crate) fn roll(&mut self) -> Result<(Arc<Segment>, Summary), AppendError> {
+    pub(crate) fn roll(&mut self, next: Next) -> Result<(Arc<Segment>, Summary), AppendError> {
         debug_assert!(self.group.is_empty(), "a roll follows the last sync");
         let base = self.active.summary.end;
-        let tail = match begin_segment(&self.shared, base) {
+        let tail = match begin_segment(&self.shared, base, next) {
             Ok(tail) => tail,
             Err(error) if error.kind() == io::ErrorKind::StorageFull => {
                 return Err(self.disk_full());
@@ -289,9 +295,8 @@ impl Appender {
     }
 }
 
-/// Makes the file of a segment that begins at `base`: takes the spare if there is one. Its header and its name are on
-/// the disk when this returns.
-pub(crate) fn begin_segment(shared: &Shared, base: Offset) -> io::Result<Tail> {
+/// Makes the file of a segment that begins at `base`. Its header and its name are on the disk when this returns.
+pub(crate) fn begin_segment(shared: &Shared, base: Offset, next: Next) -> io::Result<Tail> {
     let name = file_name::segment(base);
     let header = SegmentHeader {
         store: shared.store,
@@ -299,7 +304,10 @@ pub(crate) fn begin_segment(shared: &Shared, base: Offset) -> io::Result<Tail> {
         created_at: crate::time::now(),
         salt: uuid::Uuid::new_v4().as_fields().0,
     };
-    let spare = shared.take_spare();
+    let spare = match next {
+        Next::Spare => shared.take_spare(),
+        Next::Small => None,
+    };
     let temporary = if spare.is_some() { SPARE } else { BEGINNING };
     let (file, filled) = match spare {
         Some(spare) => spare,

@@ -135,7 +135,11 @@ impl Log {
             .flat_map(|(_, ranges)| ranges.iter())
             .collect();
         if !what.dry_run && (what.seal_all || self.reaches_raw(&hidden)) {
-            self.roll()?;
+            if what.seal_all {
+                self.roll_small()?;
+            } else {
+                self.roll()?;
+            }
             self.seal_closed()?;
         }
         let shared = self.shared();

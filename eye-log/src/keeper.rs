@@ -38,6 +38,8 @@ pub(crate) enum Chore {
     Seal(Arc<Segment>),
     /// Prepares the file of the next segment.
     Spare,
+    /// Removes what was prepared, until much is sent again.
+    NoSpare,
     /// Lets go of files that may have been removed.
     LetGo(Pieces),
     /// Notes in the manifest how far the log is on the disk.
@@ -68,6 +70,11 @@ pub(crate) fn run(shared: &Arc<Shared>, chores: &Receiver<Chore>, segment_max_by
                         tracing::warn!(%error, "cannot prepare the next segment's file");
                     }
                     shared.put_spare(made.ok().map(|file| (file, segment_max_bytes)));
+                }
+            }
+            Chore::NoSpare => {
+                if let Err(error) = shared.remove_spare() {
+                    tracing::warn!(%error, "cannot remove the file prepared for the next segment");
                 }
             }
             Chore::LetGo(files) => drop(files),

@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 use uuid::Uuid;
 
 use crate::admission::{Admission, Batch, Receipt};
-use crate::appender::{Appender, begin_segment};
+use crate::appender::{Appender, SPARE, begin_segment};
 use crate::config::LogConfig;
 use crate::disk_floor::DiskFloor;
 use crate::erasures::{Erasure, Erasures};
@@ -23,7 +23,7 @@ use crate::ledger::{Book, Tally};
 use crate::maintenance::Maintenance;
 use crate::offset::{DurableEnd, Offset};
 use crate::pieces::Piece;
-use crate::queue::{Queue, Refused, Request};
+use crate::queue::{Next, Queue, Refused, Request};
 use crate::ranges::OffsetRanges;
 use crate::reader::Reader;
 use crate::record::Note;
@@ -191,8 +191,8 @@ impl Log {
                 tail
             }
             None => {
-                let tail =
-                    begin_segment(&shared, report.end).map_err(io("beginning a segment in"))?;
+                let tail = begin_segment(&shared, report.end, Next::Small)
+                    .map_err(io("beginning a segment in"))?;
                 shared.files.push_active(tail.segment.clone());
                 report.segments += 1;
                 tail
@@ -229,6 +229,7 @@ impl Log {
             syncer: jobs,
             answers: Vec::new(),
             registry_changed: false,
+            spare_asked_for: false,
         };
         let writer = writer.start().map_err(io("starting a thread for"))?;
         let threads = Mutex::new(vec![writer, syncer, keeper]);
@@ -305,7 +306,12 @@ impl Log {
 
     /// Closes the active segment, if it holds anything, so that it is sealed soon.
     pub fn roll(&self) -> Result<(), AppendError> {
-        self.wait_for(Request::Roll)
+        self.wait_for(|reply| Request::Roll(Next::Spare, reply))
+    }
+
+    /// Does what [`Self::roll`] does, and leaves next to nothing on the disk that was only prepared.
+    pub(crate) fn roll_small(&self) -> Result<(), AppendError> {
+        self.wait_for(|reply| Request::Roll(Next::Small, reply))
     }
 
     /// Queues a request and waits for its answer; a queue that is full is waited for, too.
@@ -352,7 +358,7 @@ impl Log {
                 reply(Err(AppendError::Closed.into()))
             }
             (Request::Note(_, reply), Refused::Closed) => reply(Err(AppendError::Closed)),
-            (Request::Roll(reply), Refused::Closed) => reply(Err(AppendError::Closed)),
+            (Request::Roll(_, reply), Refused::Closed) => reply(Err(AppendError::Closed)),
         }
         Ok(())
     }
@@ -559,7 +565,20 @@ impl Shared {
         }
     }
 
-    /// Says that the spare that was taken has another name by now.
+    /// Removes the spare if there is one.
+    pub(crate) fn remove_spare(&self) -> std::io::Result<()> {
+        if let Some(spare) = self.take_spare() {
+            // Closed before it is removed, so that its room is free at once.
+            drop(spare);
+            let removed = self.storage.remove(SPARE);
+            self.spare_is_renamed();
+            removed?;
+            self.storage.sync_names()?;
+        }
+        Ok(())
+    }
+
+    /// Says that the spare that was taken has another name by now, or none.
     pub(crate) fn spare_is_renamed(&self) {
         let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
         if matches!(*spare, Spare::Taken) {

@@ -33,7 +33,16 @@ pub(crate) enum Request {
     /// A record of what was done to the log, or asked to be.
     Note(Note, Reply<Result<Offset, AppendError>>),
     /// Closes the active segment, so that it gets sealed.
-    Roll(Reply<Result<(), AppendError>>),
+    Roll(Next, Reply<Result<(), AppendError>>),
+}
+
+/// What file the next segment gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// The spare, if it is ready: much is sent.
+    Spare,
+    /// A small one, which grows with what is sent; a spare that is there goes.
+    Small,
 }
 
 /// What waits, and what is on its way.
@@ -239,7 +248,7 @@ mod tests {
     use super::*;
 
     fn push(queue: &Queue, bytes: usize) {
-        let request = Request::Roll(Box::new(|_| ()));
+        let request = Request::Roll(Next::Spare, Box::new(|_| ()));
         let pushed = queue.push(request, bytes, &LogConfig::default());
         assert!(pushed.is_ok());
     }
@@ -272,7 +281,7 @@ mod tests {
             ..LogConfig::default()
         };
         let push = |bytes| {
-            let request = Request::Roll(Box::new(|_| ()));
+            let request = Request::Roll(Next::Spare, Box::new(|_| ()));
             queue.push(request, bytes, &config).is_ok()
         };
         assert!(push(70 * SMALL_BYTES));

@@ -24,6 +24,7 @@ use crate::format::manifest::{Manifest, ManifestEntry};
 use crate::log::{Log, Shared, lock};
 use crate::offset::Offset;
 use crate::pieces::Piece;
+use crate::queue::Next;
 use crate::record::{BlockChange, MaintenanceRecord, Note, Reason, Record};
 use crate::recovery::{Failed, OpenReport, Recovered, manifests};
 use crate::registry::{Actor, Change, Registry};
@@ -143,7 +144,7 @@ pub(crate) fn repair_in(
     }
     storage.sync_names()?;
     if !raw_follows {
-        crate::appender::begin_segment(&shared, sealed_end)?;
+        crate::appender::begin_segment(&shared, sealed_end, Next::Small)?;
     }
     shared.files.put_manifest(
         storage.as_ref(),

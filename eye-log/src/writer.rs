@@ -17,7 +17,7 @@ use crate::ids::server_made_id;
 use crate::keeper::{self, Chore};
 use crate::log::Shared;
 use crate::offset::Offset;
-use crate::queue::{Queue, Request, Taken};
+use crate::queue::{Next, Queue, Request, Taken};
 use crate::record::{Note, RegistryRecord};
 use crate::registry::{
     Actor, Change, Changed, NewToken, NewTokenRecord, RULES_MAX, Registry, RegistryChange,
@@ -42,6 +42,8 @@ pub(crate) struct Writer {
     pub(crate) answers: Vec<Answer>,
     /// Whether that group changes applications or tokens.
     pub(crate) registry_changed: bool,
+    /// Whether the keeper was asked for the file of the segment behind the active one.
+    pub(crate) spare_asked_for: bool,
 }
 
 impl Writer {
@@ -138,16 +140,20 @@ impl Writer {
                     }
                     Err(error) => reply(Err(error)),
                 },
-                Request::Roll(reply) => {
+                Request::Roll(next, reply) => {
                     self.settle();
                     let rolled = if self.appender.held_records() == 0 {
                         Ok(())
                     } else {
-                        self.roll()
+                        self.roll(next)
                     };
                     reply(rolled);
                 }
             }
+        }
+        if !self.spare_asked_for && self.appender.is_half_full() {
+            self.spare_asked_for = true;
+            let _ = self.chores.send(Chore::Spare);
         }
     }
 
@@ -165,11 +171,11 @@ impl Writer {
     }
 
     /// Begins a new segment, and has the old one sealed. What gathered is settled.
-    fn roll(&mut self) -> Result<(), AppendError> {
+    fn roll(&mut self, next: Next) -> Result<(), AppendError> {
         if let Some(message) = self.shared.poisoned() {
             return Err(AppendError::Poisoned(message));
         }
-        let (segment, summary) = self.appender.roll()?;
+        let (segment, summary) = self.appender.roll(next)?;
         let entries = self.admission.close_segment(summary.end);
         segment.close(Closed { summary, entries });
         self.shared
@@ -177,7 +183,11 @@ impl Writer {
             .push_active(self.appender.active_segment().clone());
         self.refresh_admission();
         // The spare first: the next roll may want it. The keeper only goes with the log; then the next start seals.
-        let _ = self.chores.send(Chore::Spare);
+        self.spare_asked_for = next == Next::Spare;
+        let _ = self.chores.send(match next {
+            Next::Spare => Chore::Spare,
+            Next::Small => Chore::NoSpare,
+        });
         let _ = self.chores.send(Chore::Seal(segment));
         Ok(())
     }
@@ -197,7 +207,7 @@ impl Writer {
             return Ok(());
         }
         self.settle();
-        self.roll()
+        self.roll(Next::Spare)
     }
 
     fn append(&mut self, mut batch: Batch) -> Result<Receipt, AppendError> {

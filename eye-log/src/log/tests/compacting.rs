@@ -203,3 +203,52 @@ fn an_erased_id_is_stored_anew_once_although_both_lie_in_one_file() {
     drop(log);
     no_damage(folder.path());
 }
+
+#[test]
+fn who_compacts_for_good_gets_back_what_was_only_prepared_and_much_sending_prepares_it_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = LogConfig {
+        segment_max_bytes: 8 << 20,
+        ..LogConfig::default()
+    };
+    let whole = config.segment_max_bytes;
+    let (log, _) = Log::open(folder.path(), config).unwrap();
+    let send_half = || {
+        let data = format!("{{\"x\":\"{}\"}}", "y".repeat(100_000));
+        for number in 0..50 {
+            send(&log, 0, number, None, &data);
+        }
+    };
+    let size = |name: &str| std::fs::metadata(folder.path().join(name)).map_or(0, |it| it.len());
+    let active = || {
+        let base = log.reader().segment_bases().pop().unwrap();
+        size(&crate::format::file_name::segment(base))
+    };
+    let until_spare_is = |bytes: u64| {
+        let begun = std::time::Instant::now();
+        while size(crate::appender::SPARE) != bytes {
+            assert!(begun.elapsed().as_secs() < 60, "the spare is another");
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+    };
+    assert_eq!(size(crate::appender::SPARE), 0);
+    send_half();
+    until_spare_is(whole);
+    log.roll().unwrap();
+    until_spare_is(whole);
+    send(&log, 0, 0, None, "{}");
+    assert_eq!(active(), whole);
+    let what = crate::compaction::Compaction {
+        seal_all: true,
+        confirmed: true,
+        ..Default::default()
+    };
+    log.compact(&what, &mut |_, _| true).unwrap();
+    until_spare_is(0);
+    assert!(active() <= whole / 4, "{}", active());
+    send_half();
+    until_spare_is(whole);
+    assert_eq!(data_of(&log, 101).len(), 101);
+    drop(log);
+    no_damage(folder.path());
+}

@@ -3,6 +3,7 @@
 use super::*;
 use crate::appender::{Appender, begin_segment};
 use crate::format::file_name::SealedName;
+use crate::queue::Next;
 use crate::sealing::{SEALING, SealedWriter};
 use crate::storage::faulty::Faulty;
 
@@ -13,7 +14,7 @@ fn that_a_group_is_lost_is_not_told_to_the_filling_instead() {
     let disk = Faulty::default();
     let (log, _) = Log::open_in(Arc::new(disk.clone()), small()).unwrap();
     let shared = log.shared().clone();
-    let tail = begin_segment(&shared, 1_000).unwrap();
+    let tail = begin_segment(&shared, 1_000, Next::Spare).unwrap();
     let mut appender = Appender::new(shared, 8 << 20, tail);
     let record = [7; 1_000];
     appender
