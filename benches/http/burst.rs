@@ -112,6 +112,7 @@ fn noop_run(events: &Arc<Events>, batch: usize, connections: usize) -> Run {
         rate: None,
         duration: seconds(),
         requests_max: usize::MAX,
+        comes_back: false,
     };
     run(&load, events, server.process_id(), || 0.0)
 }
@@ -126,6 +127,7 @@ fn real_run(events: &Arc<Events>, batch: usize, connections: usize) -> Run {
         rate: None,
         duration: seconds(),
         requests_max: usize::MAX,
+        comes_back: false,
     };
     run(&load, events, server.eye.process_id(), || server.lag())
 }

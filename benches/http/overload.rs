@@ -37,6 +37,7 @@ pub(crate) fn measure(report: &mut Report) {
         rate: Some(HEALTHY_RATE),
         duration: length,
         requests_max: usize::MAX,
+        comes_back: false,
     };
     let alone = healthy().run(&events, &Arc::new(AtomicU64::new(0)));
     let calm = throw(address, &server.app.token, &bomb, &AtomicBool::new(true));

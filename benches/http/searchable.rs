@@ -35,6 +35,7 @@ pub(crate) fn measure(report: &mut Report) {
         rate: None,
         duration: PATIENCE,
         requests_max: count / BATCH,
+        comes_back: false,
     };
     let outcome = load.run(&events, &Arc::new(AtomicU64::new(0)));
     assert_eq!(

@@ -70,6 +70,7 @@ pub(crate) fn measure(report: &mut Report) {
                 rate: Some(RATE),
                 duration: slice_length,
                 requests_max: usize::MAX,
+                comes_back: false,
             };
             let outcome = load.run(&events, &Arc::new(AtomicU64::new(0)));
             let one = Slice {

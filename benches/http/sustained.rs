@@ -94,6 +94,7 @@ fn attempt(
         rate: Some(rate),
         duration,
         requests_max: usize::MAX,
+        comes_back: false,
     };
     let (acknowledged, over) = (Arc::new(AtomicU64::new(0)), AtomicBool::new(false));
     let base = server.indexed_through();

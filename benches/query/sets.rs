@@ -56,6 +56,7 @@ pub(crate) fn send(server: &RealServer, set: &Set) {
         rate: None,
         duration: PATIENCE,
         requests_max: set.events.len().div_ceil(BATCH),
+        comes_back: true,
     };
     let outcome = load.run(&set.events, &Arc::new(AtomicU64::new(0)));
     assert_eq!(outcome.failures(), 0, "{:?}", outcome.statuses);

@@ -30,6 +30,7 @@ pub(crate) fn measure(report: &mut Report) {
         rate: Some(BACKGROUND),
         duration: length,
         requests_max: usize::MAX,
+        comes_back: false,
     };
     let memory = MemoryWatch::begin(server.eye.process_id());
     let background = std::thread::spawn(move || load.run(&events, &Arc::new(AtomicU64::new(0))));

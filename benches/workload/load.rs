@@ -28,7 +28,12 @@ pub struct Load {
     pub duration: Duration,
     /// No more requests than this.
     pub requests_max: usize,
+    /// Whether a request that is told to come back (503) is sent again until it is taken, as `eye send` does.
+    pub comes_back: bool,
 }
+
+/// After so long a request that was told to come back is sent again.
+const COMING_BACK: Duration = Duration::from_millis(100);
 
 /// What came of it.
 #[derive(Clone, Debug, Default)]
@@ -155,7 +160,12 @@ async fn connection(
             return outcome;
         }
         let body = events.batch(number, load.batch);
-        match wire.exchange(&head, body).await {
+        let mut answer = wire.exchange(&head, body).await;
+        while load.comes_back && matches!(answer, Ok(503)) {
+            tokio::time::sleep(COMING_BACK).await;
+            answer = wire.exchange(&head, body).await;
+        }
+        match answer {
             Ok(status) => {
                 *outcome.statuses.entry(status).or_default() += 1;
                 outcome
