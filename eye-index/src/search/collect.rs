@@ -10,6 +10,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
+use itertools::Itertools as _;
 use tantivy::query::{EnableScoring, Scorer, Weight};
 use tantivy::{DocId, DocSet as _, TERMINATED};
 
@@ -22,9 +23,10 @@ use crate::error::SearchError;
 use crate::page::{Hit, Order, SearchAnswer, SearchRequest};
 
 /// The first visit looks at so many blocks, every further one at [`GROWTH`] times as many. Of those that hold a match as many are read
-/// first, and then in the same way more of them.
+/// first, and then each time [`READ_GROWTH`] times as many of them: reading costs more than looking whether there is anything to read.
 const FIRST_BLOCKS: usize = 4;
-const GROWTH: usize = 4;
+const GROWTH: usize = 8;
+const READ_GROWTH: usize = 4;
 /// A search segment with so few matches is read whole when it is first visited.
 const FEW_DOCS: u64 = 4096;
 /// The deadline is looked at once in so many documents.
@@ -81,10 +83,10 @@ pub(crate) fn collect(
         }
     };
 
-    let blocks = blocks(parts, request, after);
+    let mut ahead = blocks(parts, request, after);
     let mut finished = vec![false; parts.len()];
+    let mut opened: Vec<Option<Box<dyn Scorer>>> = parts.iter().map(|_| None).collect();
     let mut worst: Option<Rank> = None;
-    let mut ahead = blocks.into_iter();
     let mut take = FIRST_BLOCKS;
     // A block whose best timestamp ties with the worst row may hold a better offset.
     let done = |worst: Option<Rank>, next: &Block| {
@@ -97,7 +99,7 @@ pub(crate) fn collect(
             break;
         }
         if take > FIRST_BLOCKS {
-            with_a_match(&mut visit, parts, weight.as_ref(), check)?;
+            with_a_match(&mut visit, parts, weight.as_ref(), &mut opened, check)?;
         }
         take *= GROWTH;
         let (mut visit, mut walk) = (visit.as_mut_slice(), FIRST_BLOCKS);
@@ -107,7 +109,7 @@ pub(crate) fn collect(
             }
             let together;
             (together, visit) = visit.split_at_mut(walk.min(visit.len()));
-            walk *= GROWTH;
+            walk *= READ_GROWTH;
             together.sort_unstable_by_key(|block| (block.part, block.block));
             for run in together.chunk_by(|a, b| a.part == b.part) {
                 let index = run[0].part;
@@ -115,7 +117,10 @@ pub(crate) fn collect(
                     continue;
                 }
                 let part = &parts[index];
-                let mut docs = weight.scorer(&part.reader, 1.0)?;
+                let mut docs = match opened[index].take() {
+                    Some(docs) => docs,
+                    None => weight.scorer(&part.reader, 1.0)?,
+                };
                 let mut sieve = open_all(&plan.filters, &part.reader)?;
                 finished[index] = docs.cost() <= FEW_DOCS;
                 let ranges: Vec<Range<DocId>> = if finished[index] {
@@ -152,42 +157,45 @@ pub(crate) fn collect(
     Ok(SearchAnswer::of(rows.into_iter().map(hit).collect(), more))
 }
 
-/// Returns the blocks that may hold rows, best first.
-fn blocks(parts: &[Arc<Part>], request: &SearchRequest, after: Option<Rank>) -> Vec<Block> {
-    let mut blocks = Vec::new();
-    for (index, part) in parts.iter().enumerate() {
-        if part.first_offset() >= request.as_of {
-            continue;
-        }
-        for (block, (earliest, latest)) in part.blocks().iter().enumerate() {
-            if request.from.is_some_and(|from| *latest < from)
-                || request.to.is_some_and(|to| *earliest >= to)
-            {
-                continue;
-            }
-            let (best, least) = match request.order {
-                Order::OldestFirst => (!*earliest, !*latest),
-                Order::NewestFirst | Order::BySession | Order::BestFirst => (*latest, *earliest),
-            };
-            if after.is_none_or(|(timestamp, _)| least <= timestamp) {
-                blocks.push(Block {
-                    part: index,
-                    block,
-                    best,
-                });
-            }
-        }
-    }
-    blocks.sort_unstable_by_key(|block| Reverse((block.best, block.part, block.block)));
-    blocks
+/// Returns the blocks that may hold rows, best first. Each segment keeps its own in order, so that as many are looked at as are taken.
+fn blocks<'p>(
+    parts: &'p [Arc<Part>],
+    request: &SearchRequest,
+    after: Option<Rank>,
+) -> impl Iterator<Item = Block> + use<'p> {
+    let (from, to, as_of) = (request.from, request.to, request.as_of);
+    let newest_first = request.order != Order::OldestFirst;
+    let of_part = move |(part, it): (usize, &'p Arc<Part>)| {
+        it.blocks(newest_first)
+            .filter(move |(_, (earliest, latest))| {
+                from.is_none_or(|from| *latest >= from) && to.is_none_or(|to| *earliest < to)
+            })
+            .map(move |(block, (earliest, latest))| {
+                let (best, least) = if newest_first {
+                    (latest, earliest)
+                } else {
+                    (!earliest, !latest)
+                };
+                (Block { part, block, best }, least)
+            })
+            .filter(move |(_, least)| after.is_none_or(|(timestamp, _)| *least <= timestamp))
+            .map(|(block, _)| block)
+    };
+    parts
+        .iter()
+        .enumerate()
+        .filter(move |(_, part)| part.first_offset() < as_of)
+        .map(of_part)
+        .kmerge_by(|a, b| (a.best, a.part, a.block) > (b.best, b.part, b.block))
 }
 
 /// Leaves the blocks that hold a match, before filters, in their order: that is found out much sooner than all of their matches are. Those of
-/// segments with few matches are left too: such a segment is read whole.
+/// segments with few matches are left too: such a segment is read whole, by what was opened here.
 fn with_a_match(
     blocks: &mut Vec<Block>,
     parts: &[Arc<Part>],
     weight: &dyn Weight,
+    opened: &mut [Option<Box<dyn Scorer>>],
     check: &LogCheck,
 ) -> Result<(), SearchError> {
     let mut by_part: Vec<usize> = (0..blocks.len()).collect();
@@ -197,8 +205,12 @@ fn with_a_match(
         if check.is_late() {
             return Err(SearchError::Timeout);
         }
-        let part = &parts[blocks[run[0]].part];
-        let mut docs = weight.scorer(&part.reader, 1.0)?;
+        let index = blocks[run[0]].part;
+        let part = &parts[index];
+        let mut docs = match opened[index].take() {
+            Some(docs) => docs,
+            None => weight.scorer(&part.reader, 1.0)?,
+        };
         let few = docs.cost() <= FEW_DOCS;
         for place in run {
             if few {
@@ -211,6 +223,7 @@ fn with_a_match(
             }
             have[*place] = docs.doc() < range.end;
         }
+        opened[index] = few.then_some(docs);
     }
     let mut have = have.into_iter();
     blocks.retain(|_| have.next().unwrap_or(true));

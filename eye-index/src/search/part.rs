@@ -1,5 +1,6 @@
 //! One search segment of a shard, open for reading, with what newest-first needs to know of it.
 
+use std::cmp::Reverse;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -54,7 +55,10 @@ pub(crate) struct Part {
     columns: ColumnarReader,
     /// Earliest and latest timestamp of every [`BLOCK_DOCS`] documents.
     blocks: Vec<(i64, i64)>,
-    /// The same of every [`RUN_DOCS`].
+    /// The numbers of the blocks, best first for who asks for the newest and for the oldest. Of equal ones the last comes first.
+    newest_first: Vec<u32>,
+    oldest_first: Vec<u32>,
+    /// The same as `blocks` of every [`RUN_DOCS`].
     runs: Vec<(i64, i64)>,
     first_offset: Offset,
 }
@@ -87,10 +91,15 @@ impl Part {
             let earliest = values.iter().copied().min().unwrap_or(i64::MAX);
             runs.push((earliest, values.iter().copied().max().unwrap_or(i64::MIN)));
         }
-        let blocks = runs
+        let blocks: Vec<(i64, i64)> = runs
             .chunks((BLOCK_DOCS / RUN_DOCS) as usize)
             .map(span)
             .collect();
+        let numbers = 0..docs.div_ceil(BLOCK_DOCS);
+        let (mut newest_first, mut oldest_first): (Vec<u32>, Vec<u32>) =
+            (numbers.clone().collect(), numbers.collect());
+        newest_first.sort_unstable_by_key(|block| Reverse((blocks[*block as usize].1, *block)));
+        oldest_first.sort_unstable_by_key(|block| (blocks[*block as usize].0, Reverse(*block)));
         let first_offset = if docs > 0 {
             offsets.get_val(0)
         } else {
@@ -103,6 +112,8 @@ impl Part {
             sessions,
             columns: all_columns,
             blocks,
+            newest_first,
+            oldest_first,
             runs,
             first_offset,
         })
@@ -191,9 +202,19 @@ impl Part {
         uuid::Uuid::from_slice(&bytes).ok()
     }
 
-    /// Returns the earliest and latest timestamp of each block.
-    pub(crate) fn blocks(&self) -> &[(i64, i64)] {
-        &self.blocks
+    /// Returns the blocks, each with its earliest and latest timestamp: those with the latest ones first, or those with the earliest.
+    pub(crate) fn blocks(
+        &self,
+        newest_first: bool,
+    ) -> impl Iterator<Item = (usize, (i64, i64))> + use<'_> {
+        let order = if newest_first {
+            &self.newest_first
+        } else {
+            &self.oldest_first
+        };
+        order
+            .iter()
+            .map(|block| (*block as usize, self.blocks[*block as usize]))
     }
 
     /// Returns the documents of a block.
