@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
-use workload::process::{MemoryWatch, anonymous_bytes, cpu_seconds, open_files};
+use workload::process::{MemoryWatch, anonymous_bytes, cpu_seconds, open_files, sealed_files_open};
 use workload::{Events, Load, RealServer, Report, setting};
 
 const NAME: &str = "soak";
@@ -30,6 +30,8 @@ struct Slice {
     sending_p99: f64,
     memory: u64,
     files: usize,
+    /// How many of them are sealed files of the log, which grow in number as the log does.
+    sealed: usize,
     failures: u64,
     events: u64,
 }
@@ -77,15 +79,17 @@ pub(crate) fn measure(report: &mut Report) {
                 sending_p99: outcome.latency_ms(0.99),
                 memory: anonymous_bytes(process),
                 files: open_files(process),
+                sealed: sealed_files_open(process),
                 failures: outcome.failures(),
                 events: outcome.events,
             };
             eprintln!(
-                "  {slice}: {} events, p99 {:.1} ms, RssAnon {:.0} MiB, {} files open",
+                "  {slice}: {} events, p99 {:.1} ms, RssAnon {:.0} MiB, {} files open, {} of them sealed",
                 one.events,
                 one.sending_p99,
                 mebibytes(one.memory),
-                one.files
+                one.files,
+                one.sealed
             );
             done.push(one);
         }
@@ -121,6 +125,7 @@ pub(crate) fn measure(report: &mut Report) {
         report.figure(NAME, &row("p99 of asking"), p99_of_asking(slice), "ms");
         report.figure(NAME, &row("RssAnon"), mebibytes(one.memory), "MiB");
         report.figure(NAME, &row("files open"), one.files as f64, "");
+        report.figure(NAME, &row("sealed files open"), one.sealed as f64, "");
     }
     report.figure(NAME, "peak RssAnon", mebibytes(memory.peak()), "MiB");
     // What was acknowledged is there, to the last event.

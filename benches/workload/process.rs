@@ -45,6 +45,15 @@ pub fn open_files(process: u32) -> usize {
         .count()
 }
 
+/// Returns how many sealed files of the log a process has open: one for each that there is.
+pub fn sealed_files_open(process: u32) -> usize {
+    std::fs::read_dir(format!("/proc/{process}/fd"))
+        .expect("the process is there")
+        .filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok())
+        .filter(|target| target.extension().is_some_and(|it| it == "sealed"))
+        .count()
+}
+
 /// Returns the bytes that a folder takes on the disk (as allocated, as `du` counts).
 pub fn bytes_on_disk(folder: &Path) -> u64 {
     use std::os::unix::fs::MetadataExt;
