@@ -13,9 +13,9 @@ use crate::format::sealed_footer::BlockEntry;
 use crate::offset::Offset;
 
 /// Bytes of decoded blocks, over all files.
-const BLOCKS_BYTES: u64 = 8 << 20;
-/// Bytes of block lists, over all files. The longest list, of a file of a gigabyte, takes about half of it.
-const LISTS_BYTES: u64 = 8 << 20;
+const BLOCKS_BYTES: u64 = 6 << 20;
+/// Bytes of block lists, over all files. The longest list, of a file of a gigabyte, takes two thirds of it.
+const LISTS_BYTES: u64 = 6 << 20;
 /// About how many things that is.
 const CACHE_ITEMS: usize = 256;
 /// Into so many parts, each with its own lock and its own share of the bytes, the blocks are divided; what is larger than a share
