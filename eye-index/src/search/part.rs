@@ -58,7 +58,7 @@ pub(crate) struct Part {
     /// The numbers of the blocks, best first for who asks for the newest and for the oldest. Of equal ones the last comes first.
     newest_first: Vec<u32>,
     oldest_first: Vec<u32>,
-    /// The same as `blocks` of every [`RUN_DOCS`].
+    /// The earliest and latest timestamp of every [`RUN_DOCS`].
     runs: Vec<(i64, i64)>,
     first_offset: Offset,
 }
