@@ -4,7 +4,7 @@ use super::{BATCH, batches, median, onto_a_spare, send};
 use eye_log::storage::{Storage, StorageFile};
 use eye_log::{Log, LogConfig};
 use std::collections::BTreeMap;
-use std::io;
+use std::io::{self, IoSlice};
 use std::sync::{Arc, Mutex, RwLock};
 use workload::Events;
 
@@ -91,12 +91,19 @@ impl StorageFile for MemoryFile {
         Ok(())
     }
     fn write_at(&self, written: &[u8], position: u64) -> io::Result<()> {
+        self.write_parts_at(&mut [IoSlice::new(written)], position)
+    }
+    fn write_parts_at(&self, parts: &mut [IoSlice<'_>], position: u64) -> io::Result<()> {
         let mut bytes = self.bytes.write().unwrap();
-        let (at, end) = (position as usize, position as usize + written.len());
+        let mut at = position as usize;
+        let end = at + parts.iter().map(|part| part.len()).sum::<usize>();
         if bytes.len() < end {
             bytes.resize(end, 0);
         }
-        bytes[at..end].copy_from_slice(written);
+        for part in parts {
+            bytes[at..at + part.len()].copy_from_slice(part);
+            at += part.len();
+        }
         Ok(())
     }
     fn sync(&self) -> io::Result<()> {

@@ -4,7 +4,7 @@ use super::{BATCH, batches, median, onto_a_spare, send};
 use eye_log::storage::{Storage, StorageFile};
 use eye_log::{Log, LogConfig};
 use std::fs::File;
-use std::io;
+use std::io::{self, IoSlice};
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -127,11 +127,15 @@ impl StorageFile for WatchedFile {
         self.file.read_at(buffer, position)
     }
     fn write_at(&self, bytes: &[u8], position: u64) -> io::Result<()> {
-        // Others are zeros filled in ahead, and what the keeper writes.
-        if bytes.starts_with(b"EYEF") {
-            self.groups.lock().unwrap().push(bytes.len());
-        }
         self.file.write_at(bytes, position)
+    }
+    fn write_parts_at(&self, parts: &mut [IoSlice<'_>], position: u64) -> io::Result<()> {
+        // Only groups are written in parts.
+        self.groups
+            .lock()
+            .unwrap()
+            .push(parts.iter().map(|part| part.len()).sum());
+        self.file.write_parts_at(parts, position)
     }
     fn sync(&self) -> io::Result<()> {
         self.file.sync()

@@ -7,12 +7,15 @@
 use std::io;
 use std::sync::Arc;
 
+use crate::admission::Item;
 use crate::error::AppendError;
 use crate::format::frame::{self, FRAME_HEADER_BYTES, FrameHeader, TABLE_ENTRY_BYTES};
 use crate::format::segment_header::{SEGMENT_HEADER_BYTES, SegmentHeader};
 use crate::format::{
-    FRAME_BODY_MAX_BYTES, FRAME_RECORDS_MAX, SEGMENT_RECORDS_MAX, aligned, file_name,
+    FRAME_BODY_MAX_BYTES, FRAME_RECORDS_MAX, SEGMENT_RECORDS_MAX, aligned, file_name, payload,
 };
+use crate::group::{Gathered, Group};
+use crate::ids::server_made_id;
 use crate::log::Shared;
 use crate::offset::Offset;
 use crate::queue::Next;
@@ -26,23 +29,13 @@ const FILL_MOST_BYTES: u64 = 32 << 20;
 /// What the system reads and writes files in.
 const PAGE_BYTES: u64 = 4096;
 
-/// Frames that are written and synced together.
-#[derive(Debug)]
-pub(crate) struct Group {
-    pub(crate) segment: Arc<Segment>,
-    pub(crate) position: u64,
-    pub(crate) bytes: Vec<u8>,
-    /// One past its last record.
-    pub(crate) end: Offset,
-}
-
 /// Makes frames for the end of the log. `&mut self` is the single-writer rule.
 #[derive(Debug)]
 pub(crate) struct Appender {
     shared: Arc<Shared>,
     segment_max_bytes: u64,
     active: Tail,
-    group: Vec<u8>,
+    group: Gathered,
     last_received_at: i64,
     /// The durable end that the last frame says.
     said_durable: Offset,
@@ -103,12 +96,11 @@ impl Tail {
 impl Appender {
     pub(crate) fn new(shared: Arc<Shared>, segment_max_bytes: u64, active: Tail) -> Self {
         let last_received_at = active.summary.last_received_at;
-        let group = Vec::new();
         Self {
             shared,
             segment_max_bytes,
             active,
-            group,
+            group: Gathered::default(),
             last_received_at,
             said_durable: 0,
         }
@@ -166,24 +158,46 @@ impl Appender {
         self.active.summary.end - self.active.summary.base
     }
 
-    /// Adds a frame, of which so many records are events, to the group. [`Self::wants_roll`] was asked and acted upon. Nothing is on the disk before
-    /// the group is taken and synced; when this fails, nothing was added.
-    pub(crate) fn push<'r>(
+    /// Adds a frame of a request's events, encoded in a row and not stamped yet, to the group. [`Self::wants_roll`] was asked
+    /// and acted upon. Nothing is on the disk before the group is taken and synced; when this fails, nothing was added.
+    pub(crate) fn push_events(
         &mut self,
-        records: impl Iterator<Item = &'r [u8]> + Clone,
-        events: usize,
-        appended_at: i64,
+        bytes: Vec<u8>,
+        items: &[Item],
+        received_at: i64,
         duplicates: u32,
         rejected: u32,
     ) -> Result<(), AppendError> {
-        let (count, bytes) = records.clone().fold((0, 0), |(count, bytes), record| {
-            (count + 1, bytes + record.len())
-        });
-        let length = Self::frame_bytes(count, bytes)?;
-        self.refuse_if_poisoned()?;
-        let position = self.active.position + self.group.len() as u64;
-        self.fill(position + length as u64)?;
-        let mut header = FrameHeader {
+        let header = FrameHeader {
+            duplicates,
+            rejected,
+            ..self.next_header(received_at)
+        };
+        let ends = items.iter().map(|item| item.end);
+        self.push(bytes, ends, header, items.len(), |index, record| {
+            let offset = header.first_offset + index as u64;
+            let id = items[index]
+                .client
+                .is_none()
+                .then(|| server_made_id(received_at, offset));
+            payload::stamp_event(record, id, received_at);
+        })
+    }
+
+    /// Adds a frame of other records, which lie in a row and end at `ends`, likewise.
+    pub(crate) fn push_notes(
+        &mut self,
+        bytes: Vec<u8>,
+        ends: &[usize],
+        at: i64,
+    ) -> Result<(), AppendError> {
+        let header = self.next_header(at);
+        self.push(bytes, ends.iter().copied(), header, 0, |_, _| ())
+    }
+
+    /// Returns the header of the next frame, without what depends on its records.
+    fn next_header(&self, appended_at: i64) -> FrameHeader {
+        FrameHeader {
             body_bytes: 0,
             count: 0,
             first_offset: self.active.summary.end,
@@ -191,15 +205,37 @@ impl Appender {
             durable_end: self.shared.durable.get(),
             table_checksum: 0,
             previous: self.active.previous,
-            duplicates,
-            rejected,
-        };
-        let sum = frame::push(
-            &mut self.group,
-            &mut header,
-            records,
-            self.active.segment.header.salt,
-        );
+            duplicates: 0,
+            rejected: 0,
+        }
+    }
+
+    fn push(
+        &mut self,
+        mut bytes: Vec<u8>,
+        ends: impl ExactSizeIterator<Item = usize>,
+        mut header: FrameHeader,
+        events: usize,
+        mut stamp: impl FnMut(usize, &mut [u8]),
+    ) -> Result<(), AppendError> {
+        let length = Self::frame_bytes(ends.len(), bytes.len())?;
+        self.refuse_if_poisoned()?;
+        let position = self.active.position + self.group.len() as u64;
+        self.fill(position + length as u64)?;
+        // Each is stamped right before it is summed up: reading one brings the beginning of the next one near.
+        let (mut rest, mut start) = (&mut bytes[..], 0);
+        let records = ends.enumerate().map(|(index, end)| {
+            let length = end - std::mem::replace(&mut start, end);
+            let (record, behind) = std::mem::take(&mut rest).split_at_mut(length);
+            rest = behind;
+            stamp(index, record);
+            &*record
+        });
+        let salt = self.active.segment.header.salt;
+        let sum = frame::push_head(self.group.little(), &mut header, records, salt);
+        self.group.push(bytes);
+        self.group
+            .push_zeros(aligned(header.body()) - header.body());
         self.said_durable = header.durable_end;
         self.active.note(&header, events, sum, position);
         Ok(())
@@ -231,13 +267,12 @@ impl Appender {
         if self.group.is_empty() {
             return None;
         }
-        let mut bytes = std::mem::replace(&mut self.group, buffer);
+        let mut bytes = std::mem::replace(&mut self.group, Gathered::in_buffer(buffer));
         let position = self.active.position;
         let end = position + bytes.len() as u64;
         // With the zeros that stand there already, the last page is written whole: the system would read it first.
         let whole = end.next_multiple_of(PAGE_BYTES).min(self.active.filled);
-        let zeros = usize::try_from(whole - end).expect("less than a page");
-        bytes.resize(bytes.len() + zeros, 0);
+        bytes.push_zeros(usize::try_from(whole - end).expect("less than a page"));
         self.active.position = end;
         Some(Group {
             segment: self.active.segment.clone(),
@@ -274,7 +309,7 @@ impl Appender {
             return Ok(());
         }
         let now = self.arrival();
-        self.push(std::iter::empty(), 0, now, 0, 0)
+        self.push_notes(Vec::new(), &[], now)
     }
 
     fn disk_full(&self) -> AppendError {

@@ -19,6 +19,7 @@ pub mod event;
 mod figures;
 mod files;
 pub mod format;
+mod group;
 mod histogram;
 pub mod ids;
 pub mod json;

@@ -5,7 +5,7 @@ mod disk;
 pub mod faulty;
 
 use std::fmt::Debug;
-use std::io;
+use std::io::{self, IoSlice};
 use std::sync::Arc;
 
 pub(crate) use disk::PRIVATE_FILE;
@@ -47,6 +47,12 @@ pub trait StorageFile: Send + Sync + Debug {
     fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<()>;
     /// Writes all of `bytes` at `position`. Not on the disk before [`Self::sync`].
     fn write_at(&self, bytes: &[u8], position: u64) -> io::Result<()>;
+    /// Writes all of `parts`, one behind the other, as [`Self::write_at`] would write them in one piece.
+    fn write_parts_at(&self, parts: &mut [IoSlice<'_>], position: u64) -> io::Result<()> {
+        let mut bytes = Vec::with_capacity(parts.iter().map(|part| part.len()).sum());
+        parts.iter().for_each(|part| bytes.extend_from_slice(part));
+        self.write_at(&bytes, position)
+    }
     /// Returns once everything written is on the disk (fdatasync). An error means that nobody knows what is.
     fn sync(&self) -> io::Result<()>;
     /// Returns the file's length in bytes.

@@ -8,8 +8,8 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use crate::appender::Group;
 use crate::error::AppendError;
+use crate::group::Group;
 use crate::log::Shared;
 use crate::queue::Queue;
 use crate::registry::Registry;
@@ -61,10 +61,12 @@ fn run(shared: &Shared, queue: &Queue, jobs: &Receiver<Job>) {
 /// Writes a group and syncs it; publishes the durable end.
 fn store(shared: &Shared, queue: &Queue, group: Group) -> Result<(), AppendError> {
     let file = &group.segment.file;
-    let stored = file.write_at(&group.bytes, group.position).and_then(|()| {
-        let begun = Instant::now();
-        file.sync().map(|()| begun.elapsed())
-    });
+    let stored = file
+        .write_parts_at(&mut group.bytes.parts(), group.position)
+        .and_then(|()| {
+            let begun = Instant::now();
+            file.sync().map(|()| begun.elapsed())
+        });
     match stored {
         Ok(took) => {
             let records = group.end - shared.durable.get();
@@ -78,7 +80,7 @@ fn store(shared: &Shared, queue: &Queue, group: Group) -> Result<(), AppendError
     }
     shared.note_room();
     shared.durable.advance(group.end);
-    queue.give_back(group.bytes);
+    queue.give_back(group.bytes.into_buffer());
     Ok(())
 }
 

@@ -8,12 +8,11 @@ use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crate::admission::{Added, Admission, Batch, Exception, Receipt};
+use crate::admission::{Added, Admission, Batch, Exception, Item, Receipt};
 use crate::appender::Appender;
 use crate::config::LogConfig;
 use crate::error::{AppendError, ChangeError};
 use crate::format::payload;
-use crate::ids::server_made_id;
 use crate::keeper::{self, Chore};
 use crate::log::Shared;
 use crate::offset::Offset;
@@ -165,8 +164,8 @@ impl Writer {
         payload::push_note(&mut bytes, note);
         self.make_room(1, bytes.len())?;
         let offset = self.appender.next_offset();
-        self.appender
-            .push(std::iter::once(bytes.as_slice()), 0, at, 0, 0)?;
+        let end = bytes.len();
+        self.appender.push_notes(bytes, &[end], at)?;
         Ok(offset)
     }
 
@@ -224,7 +223,7 @@ impl Writer {
         let mut added = Added::default();
         let mut exceptions = Vec::new();
         let mut stored = 0u64;
-        let items = std::mem::take(&mut batch.items);
+        let mut items = std::mem::take(&mut batch.items);
         for (index, item) in items.iter().enumerate() {
             let judged = self.admission.admit(
                 batch.application,
@@ -258,12 +257,12 @@ impl Writer {
         let counted = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
         let rejected = batch.refused_before.saturating_add(counted(refused));
         if stored > 0 {
-            let kept = kept_records(&mut batch.bytes, &items, &exceptions, received_at, first);
-            let bytes = &batch.bytes;
-            let records = kept.iter().map(|range| &bytes[range.clone()]);
-            let pushed = self.appender.push(
-                records,
-                kept.len(),
+            if !exceptions.is_empty() {
+                leave_out(&exceptions, &mut batch.bytes, &mut items);
+            }
+            let pushed = self.appender.push_events(
+                batch.bytes,
+                &items,
                 received_at,
                 counted(duplicates),
                 rejected,
@@ -288,23 +287,19 @@ impl Writer {
     fn change(&mut self, change: &Change, by: Actor) -> Result<Changed, ChangeError> {
         let (changes, changed) = self.decide(change)?;
         let at = self.appender.arrival();
-        let records: Vec<Vec<u8>> = changes
-            .iter()
-            .map(|change| {
-                let mut bytes = Vec::new();
-                let record = RegistryRecord {
-                    at,
-                    by: by.token,
-                    request: by.request,
-                    change: change.clone(),
-                };
-                payload::push_registry(&mut bytes, &record);
-                bytes
-            })
-            .collect();
-        self.make_room(records.len(), records.iter().map(Vec::len).sum())?;
-        self.appender
-            .push(records.iter().map(Vec::as_slice), 0, at, 0, 0)?;
+        let (mut bytes, mut ends) = (Vec::new(), Vec::new());
+        for change in &changes {
+            let record = RegistryRecord {
+                at,
+                by: by.token,
+                request: by.request,
+                change: change.clone(),
+            };
+            payload::push_registry(&mut bytes, &record);
+            ends.push(bytes.len());
+        }
+        self.make_room(ends.len(), bytes.len())?;
+        self.appender.push_notes(bytes, &ends, at)?;
         for change in &changes {
             self.registry.apply(change, at);
         }
@@ -479,31 +474,22 @@ fn nothing_stored(count: usize, exceptions: Vec<(usize, Exception)>, received_at
     }
 }
 
-/// Stamps the records that are stored; returns where they lie in the batch's bytes.
-fn kept_records(
-    bytes: &mut [u8],
-    items: &[crate::admission::Item],
-    exceptions: &[(usize, Exception)],
-    received_at: i64,
-    first: u64,
-) -> Vec<std::ops::Range<usize>> {
-    let mut refused = exceptions.iter().map(|(index, _)| *index).peekable();
-    let mut kept = Vec::with_capacity(items.len() - exceptions.len());
-    let mut start = 0;
-    for (index, item) in items.iter().enumerate() {
-        let range = start..item.end;
-        start = item.end;
-        if refused.next_if_eq(&index).is_some() {
-            continue;
+/// Takes out of a batch what is not stored.
+fn leave_out(exceptions: &[(usize, Exception)], bytes: &mut Vec<u8>, items: &mut Vec<Item>) {
+    let mut exceptions = exceptions.iter().map(|(index, _)| *index).peekable();
+    let (mut index, mut start, mut kept) = (0, 0, 0);
+    items.retain_mut(|item| {
+        let record = std::mem::replace(&mut start, item.end)..item.end;
+        index += 1;
+        if exceptions.next_if_eq(&(index - 1)).is_some() {
+            return false;
         }
-        let id = item
-            .client
-            .is_none()
-            .then(|| server_made_id(received_at, first + kept.len() as u64));
-        payload::stamp_event(&mut bytes[range.clone()], id, received_at);
-        kept.push(range);
-    }
-    kept
+        bytes.copy_within(record.clone(), kept);
+        kept += record.len();
+        item.end = kept;
+        true
+    });
+    bytes.truncate(kept);
 }
 
 /// Starts the thread that seals segments and prepares the spare.

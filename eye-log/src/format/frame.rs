@@ -166,38 +166,46 @@ impl<'a> Table<'a> {
     }
 }
 
-/// Appends a whole frame to `out` and returns its header's checksum. `header`'s body length, count and table checksum
-/// are filled in from `records`.
-pub fn push<'r>(
+/// Appends the header and the table of a frame to `out`; the records themselves, and zeros up to a multiple of eight bytes,
+/// follow. Returns the header's checksum. `header`'s body length, count and table checksum are filled in from `records`.
+pub fn push_head<'r>(
+    out: &mut Vec<u8>,
+    header: &mut FrameHeader,
+    records: impl Iterator<Item = &'r [u8]>,
+    salt: u32,
+) -> u32 {
+    let start = out.len();
+    let table = start + FRAME_HEADER_BYTES;
+    out.resize(table, 0);
+    let (mut count, mut bytes) = (0u32, 0);
+    for record in records {
+        let length = u32::try_from(record.len()).expect("the writer keeps records under the cap");
+        out.extend_from_slice(&length.to_le_bytes());
+        out.extend_from_slice(&checksum(salt, record).to_le_bytes());
+        count += 1;
+        bytes += record.len();
+    }
+    let body = out.len() - table + bytes;
+    header.table_checksum = checksum(salt, &out[table..]);
+    header.count = count;
+    header.body_bytes = u32::try_from(body).expect("the writer keeps bodies under the cap");
+    let (bytes, sum) = header.encode(salt);
+    out[start..table].copy_from_slice(&bytes);
+    sum
+}
+
+/// Appends a whole frame to `out`, likewise.
+#[cfg(test)]
+pub(crate) fn push<'r>(
     out: &mut Vec<u8>,
     header: &mut FrameHeader,
     records: impl Iterator<Item = &'r [u8]> + Clone,
     salt: u32,
 ) -> u32 {
     let start = out.len();
-    let (count, body) = records.clone().fold((0, 0), |(count, body), record| {
-        (count + 1, body + TABLE_ENTRY_BYTES + record.len())
-    });
-    out.reserve(FRAME_HEADER_BYTES + super::aligned(body));
-    let table = start + FRAME_HEADER_BYTES;
-    out.resize(table + count * TABLE_ENTRY_BYTES, 0);
-    let mut entry = table;
-    for record in records {
-        // Summed up where it was copied to: there it is in the nearest cache.
-        let at = out.len();
-        out.extend_from_slice(record);
-        let sum = checksum(salt, &out[at..]);
-        let length = u32::try_from(record.len()).unwrap_or(u32::MAX);
-        out[entry..entry + 4].copy_from_slice(&length.to_le_bytes());
-        out[entry + 4..entry + TABLE_ENTRY_BYTES].copy_from_slice(&sum.to_le_bytes());
-        entry += TABLE_ENTRY_BYTES;
-    }
-    header.table_checksum = checksum(salt, &out[table..entry]);
-    header.count = u32::try_from(count).expect("the writer keeps counts under the cap");
-    header.body_bytes = u32::try_from(body).expect("the writer keeps bodies under the cap");
+    let sum = push_head(out, header, records.clone(), salt);
+    records.for_each(|record| out.extend_from_slice(record));
     out.resize(start + header.stride(), 0);
-    let (bytes, sum) = header.encode(salt);
-    out[start..start + FRAME_HEADER_BYTES].copy_from_slice(&bytes);
     sum
 }
 

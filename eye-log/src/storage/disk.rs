@@ -1,7 +1,7 @@
 //! A real folder.
 
 use std::fs::{File, OpenOptions};
-use std::io;
+use std::io::{self, IoSlice};
 use std::os::unix::fs::{DirBuilderExt as _, FileExt, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -164,6 +164,9 @@ fn fill_directly(path: &Path, bytes: u64) -> io::Result<u64> {
     Ok(at)
 }
 
+/// The system takes no more parts in one write (IOV_MAX).
+const PARTS_AT_ONCE: usize = 1024;
+
 /// A file read past the page cache.
 #[derive(Debug)]
 struct Direct {
@@ -231,6 +234,22 @@ impl StorageFile for File {
 
     fn write_at(&self, bytes: &[u8], position: u64) -> io::Result<()> {
         self.write_all_at(bytes, position)
+    }
+
+    fn write_parts_at(&self, mut parts: &mut [IoSlice<'_>], mut position: u64) -> io::Result<()> {
+        while !parts.is_empty() {
+            let some = &parts[..parts.len().min(PARTS_AT_ONCE)];
+            match rustix::io::pwritev(self, some, position) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => {
+                    IoSlice::advance_slices(&mut parts, written);
+                    position += written as u64;
+                }
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
     }
 
     fn sync(&self) -> io::Result<()> {

@@ -16,16 +16,16 @@ fn that_a_group_is_lost_is_not_told_to_the_filling_instead() {
     let shared = log.shared().clone();
     let tail = begin_segment(&shared, 1_000, Next::Spare).unwrap();
     let mut appender = Appender::new(shared, 8 << 20, tail);
-    let record = [7; 1_000];
-    appender
-        .push([&record[..]].into_iter(), 1, 1, 0, 0)
-        .unwrap();
-    let group = appender.take_group(Vec::new()).unwrap();
+    let mut push = |bytes: usize| {
+        let pushed = appender.push_notes(vec![7; bytes], &[bytes], 1);
+        (pushed, appender.take_group(Vec::new()))
+    };
+    let group = push(1_000).1.unwrap();
     let file = &group.segment.file;
-    file.write_at(&group.bytes, group.position).unwrap();
+    file.write_parts_at(&mut group.bytes.parts(), group.position)
+        .unwrap();
     disk.write_back_fails(&group.segment.name);
-    let large = vec![7; 2 << 20];
-    let filled = appender.push([&large[..]].into_iter(), 1, 1, 0, 0);
+    let filled = push(2 << 20).0;
     assert!(
         matches!(filled, Err(AppendError::Poisoned(_))),
         "{filled:?}"
