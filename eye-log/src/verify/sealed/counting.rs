@@ -1,6 +1,7 @@
 //! Counts what is in the blocks of a sealed file, to be compared with what its footer says.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
+use std::hash::BuildHasher as _;
 use std::io;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,8 +19,8 @@ use crate::record::{MaintenanceRecord, Record};
 use crate::registry::ApplicationId;
 use crate::retention::hour_of;
 
-/// So many sessions are remembered at most.
-const OWNERS_MAX: usize = 100_000;
+/// So many sessions are remembered: most come up again soon, and the nearest caches hold them.
+const OWNERS_KEPT: usize = 1 << 13;
 
 /// What one thread keeps from stretch to stretch.
 #[derive(Debug, Default)]
@@ -31,8 +32,31 @@ pub(super) struct Counting {
     owners: Owners,
 }
 
-/// Sessions met in a file, with their owner by the footer or, where that does not say, by the first event met.
-type Owners = HashMap<Uuid, ApplicationId, foldhash::quality::RandomState>;
+/// Sessions met lately in a file, with their owner by the footer or, where that does not say, by the first event met. Each has
+/// one place; whoever comes there later takes it.
+#[derive(Debug, Default)]
+struct Owners {
+    places: Vec<Option<(Uuid, ApplicationId)>>,
+    hasher: foldhash::quality::RandomState,
+}
+
+impl Owners {
+    fn clear(&mut self) {
+        self.places.clear();
+        self.places.resize(OWNERS_KEPT, None);
+    }
+
+    /// Returns whose a session is; asks `find` if that is not remembered.
+    fn get(&mut self, session: Uuid, find: impl FnOnce() -> ApplicationId) -> ApplicationId {
+        let hash = self.hasher.hash_one(session.as_u128());
+        // As many bits as there are places.
+        let place = usize::try_from(hash >> (u64::BITS - OWNERS_KEPT.ilog2())).unwrap_or(0);
+        match &mut self.places[place] {
+            Some((kept, owner)) if *kept == session => *owner,
+            other => other.insert((session, find())).1,
+        }
+    }
+}
 
 /// Ids summed up, in whatever order they come: a table and what it is about have the same ids if they have the same sum.
 /// Chance makes two sums equal once in 2^64; the table's own checksum stands before this.
@@ -78,7 +102,7 @@ impl Counting {
         done: &AtomicU64,
     ) -> io::Result<Counted> {
         let file = &footer.file;
-        if self.base != Some(file.header.base) || self.owners.len() > OWNERS_MAX {
+        if self.base != Some(file.header.base) {
             self.base = Some(file.header.base);
             self.owners.clear();
         }
@@ -181,12 +205,12 @@ impl Counted {
                 *events += 1;
                 *sum += bytes.len() as u64;
             }
-            let owner = owners.entry(event.session_id).or_insert_with(|| {
+            let owner = owners.get(event.session_id, || {
                 let key = footer.keys.session(event.session_id);
                 // One that came up in an earlier file is in that file's table.
                 owner_in(&footer.sessions, &key).unwrap_or(event.application)
             });
-            if *owner != event.application {
+            if owner != event.application {
                 return Err(format!(
                     "record {offset}: the footer names another owner of its session"
                 ));
