@@ -184,8 +184,8 @@ impl Appender {
         })
     }
 
-    /// Adds a frame of other records, which lie in a row and end at `ends`, likewise.
-    pub(crate) fn push_notes(
+    /// Adds a frame of records that are no events, which lie in a row and end at `ends`, likewise.
+    pub(crate) fn push_records(
         &mut self,
         bytes: Vec<u8>,
         ends: &[usize],
@@ -309,7 +309,7 @@ impl Appender {
             return Ok(());
         }
         let now = self.arrival();
-        self.push_notes(Vec::new(), &[], now)
+        self.push_records(Vec::new(), &[], now)
     }
 
     fn disk_full(&self) -> AppendError {

@@ -165,7 +165,7 @@ impl Writer {
         self.make_room(1, bytes.len())?;
         let offset = self.appender.next_offset();
         let end = bytes.len();
-        self.appender.push_notes(bytes, &[end], at)?;
+        self.appender.push_records(bytes, &[end], at)?;
         Ok(offset)
     }
 
@@ -299,7 +299,7 @@ impl Writer {
             ends.push(bytes.len());
         }
         self.make_room(ends.len(), bytes.len())?;
-        self.appender.push_notes(bytes, &ends, at)?;
+        self.appender.push_records(bytes, &ends, at)?;
         for change in &changes {
             self.registry.apply(change, at);
         }

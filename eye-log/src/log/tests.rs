@@ -297,6 +297,50 @@ fn flip(path: &Path, position: u64) {
     file.write_all_at(&[byte[0] ^ 4], position).unwrap();
 }
 
+/// Large batches are written from where they lie, small ones are copied; of both something is left out.
+#[test]
+fn batches_large_and_small_are_stored_in_order_without_what_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = LogConfig {
+        segment_max_bytes: 8 << 20,
+        ..LogConfig::default()
+    };
+    let (log, _) = Log::open(folder.path(), config.clone()).unwrap();
+    send(&log, 1, 7, None, "{}");
+    let mut expected = vec!["{}".to_owned()];
+    let (sender, answers) = mpsc::channel();
+    for (number, bytes) in [5, 9_000, 1, 9_000, 12_000, 3].into_iter().enumerate() {
+        let mut batch = Batch::new(ApplicationId(0));
+        for item in 0..10 {
+            let data = format!(
+                "{{\"a\":\"{}\"}}",
+                format!("{number}{item}").repeat(bytes / 2)
+            );
+            // The session of another application, and an id that came up in the batch itself.
+            let session = if item == 3 { 7 } else { 100 };
+            let id = number as u128 * 10 + item.min(8);
+            push(&mut batch, session, Some(1_000 + id), &data);
+            if item != 3 && item != 9 {
+                expected.push(data);
+            }
+        }
+        let sender = sender.clone();
+        log.append(batch, move |answer| sender.send(answer.unwrap()).unwrap())
+            .unwrap();
+    }
+    for receipt in answers.iter().take(6) {
+        assert_eq!((receipt.stored, receipt.exceptions.len()), (8, 2));
+    }
+    let end = expected.len() as u64;
+    assert!(data_of(&log, end) == expected);
+    drop(log);
+    let report = crate::verify::verify(folder.path(), None, &mut |_, _| ()).unwrap();
+    assert_eq!((report.events, report.damage.len()), (end, 0));
+    let (log, report) = Log::open(folder.path(), config).unwrap();
+    assert_eq!((report.end, report.cut.is_none()), (end, true));
+    assert!(data_of(&log, end) == expected);
+}
+
 #[test]
 fn a_torn_last_frame_is_cut_and_reported_and_kept_aside() {
     let folder = tempfile::tempdir().unwrap();

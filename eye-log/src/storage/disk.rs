@@ -285,6 +285,23 @@ mod tests {
     }
 
     #[test]
+    fn parts_are_written_one_behind_the_other_however_many() {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = Disk::new(folder.path());
+        let file = disk.create("one").unwrap();
+        let count = 2 * PARTS_AT_ONCE + 7;
+        let parts: Vec<Vec<u8>> = (0..count)
+            .map(|number| vec![u8::try_from(number % 251).unwrap(); number % 5])
+            .collect();
+        let mut slices: Vec<IoSlice<'_>> = parts.iter().map(|part| IoSlice::new(part)).collect();
+        file.write_parts_at(&mut slices, 3).unwrap();
+        let mut read = vec![0; parts.iter().map(Vec::len).sum()];
+        file.read_at(&mut read, 3).unwrap();
+        assert!(read == parts.concat());
+        assert_eq!(file.size().unwrap(), 3 + read.len() as u64);
+    }
+
+    #[test]
     fn reading_past_the_cache_gives_the_same_bytes_at_every_position() {
         let folder = tempfile::tempdir().unwrap();
         let disk = Disk::new(folder.path());

@@ -17,7 +17,7 @@ fn that_a_group_is_lost_is_not_told_to_the_filling_instead() {
     let tail = begin_segment(&shared, 1_000, Next::Spare).unwrap();
     let mut appender = Appender::new(shared, 8 << 20, tail);
     let mut push = |bytes: usize| {
-        let pushed = appender.push_notes(vec![7; bytes], &[bytes], 1);
+        let pushed = appender.push_records(vec![7; bytes], &[bytes], 1);
         (pushed, appender.take_group(Vec::new()))
     };
     let group = push(1_000).1.unwrap();

@@ -284,6 +284,26 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_session_keeps_its_owner_whoever_takes_its_place() {
+        let mut owners = Owners::default();
+        owners.clear();
+        let owner = |number: usize| ApplicationId(u32::try_from(number % 7).unwrap_or(0));
+        let session = |number: usize| Uuid::from_u128(number as u128);
+        for number in (0..3 * OWNERS_KEPT).chain(0..100) {
+            let found = owners.get(session(number), || owner(number));
+            assert_eq!(found, owner(number));
+            let again = owners.get(session(number), || panic!("asked for twice"));
+            assert_eq!(again, owner(number));
+        }
+        assert_eq!(owners.places.len(), OWNERS_KEPT);
+        owners.clear();
+        assert_eq!(
+            owners.get(session(99), || ApplicationId(9)),
+            ApplicationId(9)
+        );
+    }
+
+    #[test]
     fn a_session_is_found_wherever_it_stands() {
         let key = |number: u64| {
             let mut key = [0; 16];
