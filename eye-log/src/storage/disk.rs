@@ -164,9 +164,6 @@ fn fill_directly(path: &Path, bytes: u64) -> io::Result<u64> {
     Ok(at)
 }
 
-/// The system takes no more parts in one write (IOV_MAX).
-const PARTS_AT_ONCE: usize = 1024;
-
 /// A file read past the page cache.
 #[derive(Debug)]
 struct Direct {
@@ -238,8 +235,8 @@ impl StorageFile for File {
 
     fn write_parts_at(&self, mut parts: &mut [IoSlice<'_>], mut position: u64) -> io::Result<()> {
         while !parts.is_empty() {
-            let some = &parts[..parts.len().min(PARTS_AT_ONCE)];
-            match rustix::io::pwritev(self, some, position) {
+            // Of more parts than the system takes in one write (1,024), rustix hands it the first.
+            match rustix::io::pwritev(self, parts, position) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(written) => {
                     IoSlice::advance_slices(&mut parts, written);
@@ -289,8 +286,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let disk = Disk::new(folder.path());
         let file = disk.create("one").unwrap();
-        let count = 2 * PARTS_AT_ONCE + 7;
-        let parts: Vec<Vec<u8>> = (0..count)
+        let parts: Vec<Vec<u8>> = (0..3_000)
             .map(|number| vec![u8::try_from(number % 251).unwrap(); number % 5])
             .collect();
         let mut slices: Vec<IoSlice<'_>> = parts.iter().map(|part| IoSlice::new(part)).collect();
