@@ -332,6 +332,24 @@ fn first_rows_are_found_wherever_their_blocks_lie() {
     }
 }
 
+/// Every block is as good as the others by its times: offsets decide, also between what is read first and what is left.
+#[test]
+fn of_one_instant_the_last_stored_is_newest_and_the_first_oldest() {
+    let store = open(tempfile::tempdir().unwrap());
+    let event = (1, "a", "2021-01-01 00:00:00", r#"{"text":"same"}"#);
+    store.send(&vec![event; 6_000]);
+    for query in ["same", "*"] {
+        let oldest: Vec<u64> = (0..20).collect();
+        let newest: Vec<u64> = (5_980..6_000).rev().collect();
+        for (order, wanted) in [(Order::OldestFirst, oldest), (Order::NewestFirst, newest)] {
+            let request = store.request(query, order, 20);
+            let answer = store.index.search(&request).unwrap();
+            let offsets: Vec<u64> = answer.hits.iter().map(|hit| hit.offset).collect();
+            assert_eq!(offsets, wanted, "{query} {order:?}");
+        }
+    }
+}
+
 #[test]
 fn what_was_stored_is_found_at_once_by_words_fields_and_times() {
     let store = open(tempfile::tempdir().unwrap());

@@ -16,15 +16,18 @@ use tantivy::{DocId, DocSet as _, TERMINATED};
 
 use super::docsets::{SIEVED_TOGETHER, Sieve, open_all};
 use super::log_check::LogCheck;
-use super::part::Part;
+use super::part::{Part, TimeTable};
 use super::plan::Plan;
 use super::schema::Fields;
 use crate::error::SearchError;
 use crate::page::{Hit, Order, SearchAnswer, SearchRequest};
 
-/// The first visit looks at so many blocks, every further one at [`GROWTH`] times as many. Of those that hold a match as many are read
+/// So many runs are read first: segments may lie over one another in time, so that each has a little of what is best.
+const FIRST_RUNS: usize = 32;
+/// The next visit looks at so many blocks, every further one at [`GROWTH`] times as many. Of those that hold a match a few are read
 /// first, and then each time [`READ_GROWTH`] times as many of them: reading costs more than looking whether there is anything to read.
-const FIRST_BLOCKS: usize = 4;
+const LOOK_BLOCKS: usize = 32;
+const READ_BLOCKS: usize = 4;
 const GROWTH: usize = 8;
 const READ_GROWTH: usize = 4;
 /// A search segment with so few matches is read whole when it is first visited.
@@ -42,9 +45,10 @@ fn rank(order: Order, timestamp: i64, offset: u64) -> Rank {
     }
 }
 
+/// Documents in a row.
 struct Block {
     part: usize,
-    block: usize,
+    docs: Range<DocId>,
     /// The best timestamp rank a row in it can have.
     best: i64,
 }
@@ -58,87 +62,51 @@ pub(crate) fn collect(
     check: &LogCheck,
 ) -> Result<SearchAnswer, SearchError> {
     let order = request.order;
-    let wanted = request.limit + 1;
     let after = request
         .after
         .map(|place| rank(order, place.timestamp, place.offset));
+    let mut rows = Rows {
+        order,
+        after,
+        wanted: request.limit + 1,
+        best: BinaryHeap::with_capacity(request.limit + 2),
+    };
     let weight = plan
         .query()
         .weight(EnableScoring::disabled_from_schema(&fields.schema))?;
-    let mut best: BinaryHeap<Reverse<Rank>> = BinaryHeap::with_capacity(wanted + 1);
-    let mut keep = |part: &Part, doc: u32| {
-        let row = rank(order, part.timestamp(doc), part.offset(doc));
-        if after.is_none_or(|after| row < after) {
-            if best.len() < wanted {
-                best.push(Reverse(row));
-            } else if best.peek().is_some_and(|worst| row > worst.0) {
-                best.pop();
-                best.push(Reverse(row));
-            }
-        }
-        if best.len() < wanted {
-            None
-        } else {
-            best.peek().map(|worst| worst.0)
-        }
+    let mut segments = Segments {
+        parts,
+        plan,
+        weight: weight.as_ref(),
+        check,
+        opened: parts.iter().map(|_| None).collect(),
+        finished: vec![false; parts.len()],
     };
-
-    let mut ahead = blocks(parts, request, after);
-    let mut finished = vec![false; parts.len()];
-    let mut opened: Vec<Option<Box<dyn Scorer>>> = parts.iter().map(|_| None).collect();
-    let mut worst: Option<Rank> = None;
-    let mut take = FIRST_BLOCKS;
-    // A block whose best timestamp ties with the worst row may hold a better offset.
-    let done = |worst: Option<Rank>, next: &Block| {
-        worst.is_some_and(|(timestamp, _)| timestamp > next.best)
-    };
-    loop {
-        let unfinished = ahead.by_ref().filter(|block| !finished[block.part]);
-        let mut visit: Vec<Block> = unfinished.take(take).collect();
-        if visit.first().is_none_or(|next| done(worst, next)) {
-            break;
-        }
-        if take > FIRST_BLOCKS {
-            with_a_match(&mut visit, parts, weight.as_ref(), &mut opened, check)?;
-        }
-        take *= GROWTH;
-        let (mut visit, mut walk) = (visit.as_mut_slice(), FIRST_BLOCKS);
-        while visit.first().is_some_and(|next| !done(worst, next)) {
-            if check.is_late() {
-                return Err(SearchError::Timeout);
+    let mut runs = blocks(parts, request, after, Part::runs);
+    let mut first: Vec<Block> = runs.by_ref().take(FIRST_RUNS).collect();
+    segments.read(&mut first, &[], &mut rows)?;
+    let next = segments.next_of(&mut runs, 1);
+    if next.first().is_some_and(|next| rows.may_hold(next)) {
+        let mut ahead = blocks(parts, request, after, Part::blocks);
+        let mut look = LOOK_BLOCKS;
+        loop {
+            let mut visit = segments.next_of(&mut ahead, look);
+            if !visit.first().is_some_and(|next| rows.may_hold(next)) {
+                break;
             }
-            let together;
-            (together, visit) = visit.split_at_mut(walk.min(visit.len()));
-            walk *= READ_GROWTH;
-            together.sort_unstable_by_key(|block| (block.part, block.block));
-            for run in together.chunk_by(|a, b| a.part == b.part) {
-                let index = run[0].part;
-                if finished[index] {
-                    continue;
-                }
-                let part = &parts[index];
-                let mut docs = match opened[index].take() {
-                    Some(docs) => docs,
-                    None => weight.scorer(&part.reader, 1.0)?,
-                };
-                let mut sieve = open_all(&plan.filters, &part.reader)?;
-                finished[index] = docs.cost() <= FEW_DOCS;
-                let ranges: Vec<Range<DocId>> = if finished[index] {
-                    std::iter::once(0..part.docs()).collect()
-                } else {
-                    let blocks = run.iter().map(|block| part.block_docs(block.block));
-                    blocks.collect()
-                };
-                each_doc(docs.as_mut(), sieve.as_mut(), &ranges, check, |docs| {
-                    for doc in docs {
-                        worst = keep(part, *doc);
-                    }
-                })?;
+            look *= GROWTH;
+            segments.leave_those_with_a_match(&mut visit)?;
+            let (mut visit, mut read) = (visit.as_mut_slice(), READ_BLOCKS);
+            while visit.first().is_some_and(|next| rows.may_hold(next)) {
+                let together;
+                (together, visit) = visit.split_at_mut(read.min(visit.len()));
+                read *= READ_GROWTH;
+                segments.read(together, &first, &mut rows)?;
             }
         }
     }
     check.verdict()?;
-    let mut rows: Vec<Rank> = best.into_iter().map(|row| row.0).collect();
+    let mut rows: Vec<Rank> = rows.best.into_iter().map(|row| row.0).collect();
     rows.sort_unstable_by(|a, b| b.cmp(a));
     let more = rows.len() > request.limit;
     rows.truncate(request.limit);
@@ -157,77 +125,186 @@ pub(crate) fn collect(
     Ok(SearchAnswer::of(rows.into_iter().map(hit).collect(), more))
 }
 
-/// Returns the blocks that may hold rows, best first. Each segment keeps its own in order, so that as many are looked at as are taken.
+/// The best rows met so far.
+struct Rows {
+    order: Order,
+    after: Option<Rank>,
+    wanted: usize,
+    best: BinaryHeap<Reverse<Rank>>,
+}
+
+impl Rows {
+    fn add(&mut self, part: &Part, doc: DocId) {
+        let row = rank(self.order, part.timestamp(doc), part.offset(doc));
+        if self.after.is_some_and(|after| row >= after) {
+            return;
+        }
+        if self.best.len() < self.wanted {
+            self.best.push(Reverse(row));
+        } else if self.best.peek().is_some_and(|worst| row > worst.0) {
+            self.best.pop();
+            self.best.push(Reverse(row));
+        }
+    }
+
+    /// Returns whether a row in a block can be better than the worst one kept: also with the same timestamp, whose offset may be.
+    fn may_hold(&self, block: &Block) -> bool {
+        let worst = self.best.peek().filter(|_| self.best.len() == self.wanted);
+        worst.is_none_or(|worst| block.best >= worst.0.0)
+    }
+}
+
+/// The search segments while rows are looked for in them.
+struct Segments<'q> {
+    parts: &'q [Arc<Part>],
+    plan: &'q Plan,
+    weight: &'q dyn Weight,
+    check: &'q LogCheck,
+    /// What was opened to look at and is not read yet.
+    opened: Vec<Option<Box<dyn Scorer>>>,
+    /// Those that were read whole.
+    finished: Vec<bool>,
+}
+
+impl Segments<'_> {
+    /// Returns so many blocks more, without those of segments that were read whole.
+    fn next_of(&self, ahead: &mut impl Iterator<Item = Block>, count: usize) -> Vec<Block> {
+        let unfinished = ahead.filter(|block| !self.finished[block.part]);
+        unfinished.take(count).collect()
+    }
+
+    /// Adds the rows of blocks, without those of documents that were `read` before. Sorts the blocks by where they lie.
+    fn read(
+        &mut self,
+        blocks: &mut [Block],
+        read: &[Block],
+        rows: &mut Rows,
+    ) -> Result<(), SearchError> {
+        blocks.sort_unstable_by_key(|block| (block.part, block.docs.start));
+        for blocks in blocks.chunk_by(|a, b| a.part == b.part) {
+            if self.check.is_late() {
+                return Err(SearchError::Timeout);
+            }
+            let index = blocks[0].part;
+            if self.finished[index] {
+                continue;
+            }
+            let part = &self.parts[index];
+            let mut docs = match self.opened[index].take() {
+                Some(docs) => docs,
+                None => self.weight.scorer(&part.reader, 1.0)?,
+            };
+            let mut sieve = open_all(&self.plan.filters, &part.reader)?;
+            self.finished[index] = docs.cost() <= FEW_DOCS;
+            let whole = std::iter::once(0..part.docs());
+            let of_blocks = blocks.iter().map(|block| block.docs.clone());
+            let ranges = if self.finished[index] {
+                without(whole, read, index)
+            } else {
+                without(of_blocks, read, index)
+            };
+            each_doc(docs.as_mut(), sieve.as_mut(), &ranges, self.check, |docs| {
+                for doc in docs {
+                    rows.add(part, *doc);
+                }
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Leaves the blocks that hold a match, before filters, in their order: that is found out much sooner than all of their matches are.
+    /// Those of segments with few matches are left too: such a segment is read whole, by what was opened here.
+    fn leave_those_with_a_match(&mut self, blocks: &mut Vec<Block>) -> Result<(), SearchError> {
+        let mut by_part: Vec<usize> = (0..blocks.len()).collect();
+        by_part.sort_unstable_by_key(|place| (blocks[*place].part, blocks[*place].docs.start));
+        let mut have = vec![false; blocks.len()];
+        for run in by_part.chunk_by(|a, b| blocks[*a].part == blocks[*b].part) {
+            if self.check.is_late() {
+                return Err(SearchError::Timeout);
+            }
+            let index = blocks[run[0]].part;
+            let mut docs = match self.opened[index].take() {
+                Some(docs) => docs,
+                None => self.weight.scorer(&self.parts[index].reader, 1.0)?,
+            };
+            let few = docs.cost() <= FEW_DOCS;
+            for place in run {
+                if few {
+                    have[*place] = true;
+                    continue;
+                }
+                let range = &blocks[*place].docs;
+                if docs.doc() < range.start {
+                    docs.seek(range.start);
+                }
+                have[*place] = docs.doc() < range.end;
+            }
+            self.opened[index] = few.then_some(docs);
+        }
+        let mut have = have.into_iter();
+        blocks.retain(|_| have.next().unwrap_or(true));
+        Ok(())
+    }
+}
+
+/// Returns ascending ranges of the documents of a segment without those of the blocks in `read`, which ascend too.
+fn without(
+    ranges: impl Iterator<Item = Range<DocId>>,
+    read: &[Block],
+    part: usize,
+) -> Vec<Range<DocId>> {
+    let read: Vec<&Range<DocId>> = read
+        .iter()
+        .filter(|block| block.part == part)
+        .map(|block| &block.docs)
+        .collect();
+    let mut left = Vec::new();
+    for range in ranges {
+        let mut start = range.start;
+        for hole in read.iter().filter(|hole| range.contains(&hole.start)) {
+            left.push(start..hole.start);
+            start = hole.end;
+        }
+        left.push(start..range.end);
+    }
+    left.retain(|range| !range.is_empty());
+    left
+}
+
+/// Returns the blocks of a table that may hold rows, best first. Each segment keeps its own in order, so that as many are looked at as
+/// are taken.
 fn blocks<'p>(
     parts: &'p [Arc<Part>],
     request: &SearchRequest,
     after: Option<Rank>,
+    table: fn(&Part) -> &TimeTable,
 ) -> impl Iterator<Item = Block> + use<'p> {
     let (from, to, as_of) = (request.from, request.to, request.as_of);
     let newest_first = request.order != Order::OldestFirst;
     let of_part = move |(part, it): (usize, &'p Arc<Part>)| {
-        it.blocks(newest_first)
+        table(it)
+            .best_first(newest_first)
             .filter(move |(_, (earliest, latest))| {
                 from.is_none_or(|from| *latest >= from) && to.is_none_or(|to| *earliest < to)
             })
-            .map(move |(block, (earliest, latest))| {
+            .map(move |(docs, (earliest, latest))| {
                 let (best, least) = if newest_first {
                     (latest, earliest)
                 } else {
                     (!earliest, !latest)
                 };
-                (Block { part, block, best }, least)
+                (Block { part, docs, best }, least)
             })
             .filter(move |(_, least)| after.is_none_or(|(timestamp, _)| *least <= timestamp))
             .map(|(block, _)| block)
     };
+    let rank = |block: &Block| (block.best, block.part, block.docs.start);
     parts
         .iter()
         .enumerate()
         .filter(move |(_, part)| part.first_offset() < as_of)
         .map(of_part)
-        .kmerge_by(|a, b| (a.best, a.part, a.block) > (b.best, b.part, b.block))
-}
-
-/// Leaves the blocks that hold a match, before filters, in their order: that is found out much sooner than all of their matches are. Those of
-/// segments with few matches are left too: such a segment is read whole, by what was opened here.
-fn with_a_match(
-    blocks: &mut Vec<Block>,
-    parts: &[Arc<Part>],
-    weight: &dyn Weight,
-    opened: &mut [Option<Box<dyn Scorer>>],
-    check: &LogCheck,
-) -> Result<(), SearchError> {
-    let mut by_part: Vec<usize> = (0..blocks.len()).collect();
-    by_part.sort_unstable_by_key(|place| (blocks[*place].part, blocks[*place].block));
-    let mut have = vec![false; blocks.len()];
-    for run in by_part.chunk_by(|a, b| blocks[*a].part == blocks[*b].part) {
-        if check.is_late() {
-            return Err(SearchError::Timeout);
-        }
-        let index = blocks[run[0]].part;
-        let part = &parts[index];
-        let mut docs = match opened[index].take() {
-            Some(docs) => docs,
-            None => weight.scorer(&part.reader, 1.0)?,
-        };
-        let few = docs.cost() <= FEW_DOCS;
-        for place in run {
-            if few {
-                have[*place] = true;
-                continue;
-            }
-            let range = part.block_docs(blocks[*place].block);
-            if docs.doc() < range.start {
-                docs.seek(range.start);
-            }
-            have[*place] = docs.doc() < range.end;
-        }
-        opened[index] = few.then_some(docs);
-    }
-    let mut have = have.into_iter();
-    blocks.retain(|_| have.next().unwrap_or(true));
-    Ok(())
+        .kmerge_by(move |a, b| rank(a) > rank(b))
 }
 
 /// Hands on the documents of ascending ranges that pass, many together.

@@ -11,9 +11,9 @@ use tantivy::{DocId, Segment, SegmentReader};
 
 use crate::error::IndexError;
 
-/// Documents per block of the time table.
+/// Documents per block: what is looked through for rows.
 pub(crate) const BLOCK_DOCS: u32 = 1024;
-/// Documents per run of the finer time table: so few lie within one hour nine times out of ten, on a million events a month.
+/// Documents per run: so few lie within one hour nine times out of ten, on a million events a month.
 const RUN_DOCS: u32 = 128;
 
 /// The search segments that a question is asked of.
@@ -53,13 +53,10 @@ pub(crate) struct Part {
     sessions: Option<BytesColumn>,
     /// All columns, by the names they have in the file.
     columns: ColumnarReader,
-    /// Earliest and latest timestamp of every [`BLOCK_DOCS`] documents.
-    blocks: Vec<(i64, i64)>,
-    /// The numbers of the blocks, best first for who asks for the newest and for the oldest. Of equal ones the last comes first.
-    newest_first: Vec<u32>,
-    oldest_first: Vec<u32>,
-    /// The earliest and latest timestamp of every [`RUN_DOCS`].
-    runs: Vec<(i64, i64)>,
+    /// The times of every [`BLOCK_DOCS`] documents.
+    blocks: TimeTable,
+    /// The times of every [`RUN_DOCS`].
+    runs: TimeTable,
     first_offset: Offset,
 }
 
@@ -91,15 +88,8 @@ impl Part {
             let earliest = values.iter().copied().min().unwrap_or(i64::MAX);
             runs.push((earliest, values.iter().copied().max().unwrap_or(i64::MIN)));
         }
-        let blocks: Vec<(i64, i64)> = runs
-            .chunks((BLOCK_DOCS / RUN_DOCS) as usize)
-            .map(span)
-            .collect();
-        let numbers = 0..docs.div_ceil(BLOCK_DOCS);
-        let (mut newest_first, mut oldest_first): (Vec<u32>, Vec<u32>) =
-            (numbers.clone().collect(), numbers.collect());
-        newest_first.sort_unstable_by_key(|block| Reverse((blocks[*block as usize].1, *block)));
-        oldest_first.sort_unstable_by_key(|block| (blocks[*block as usize].0, Reverse(*block)));
+        let runs_each = BLOCK_DOCS / RUN_DOCS;
+        let blocks = runs.chunks(runs_each as usize).map(span).collect();
         let first_offset = if docs > 0 {
             offsets.get_val(0)
         } else {
@@ -111,10 +101,8 @@ impl Part {
             timestamps,
             sessions,
             columns: all_columns,
-            blocks,
-            newest_first,
-            oldest_first,
-            runs,
+            blocks: TimeTable::new(BLOCK_DOCS, blocks),
+            runs: TimeTable::new(RUN_DOCS, runs),
             first_offset,
         })
     }
@@ -180,13 +168,13 @@ impl Part {
 
     /// Returns the earliest and the latest timestamp.
     pub(crate) fn times(&self) -> (i64, i64) {
-        span(&self.blocks)
+        span(&self.blocks.times)
     }
 
     /// Returns the first document behind the run of a document, and the run's earliest and latest timestamp.
     pub(crate) fn run_of(&self, doc: DocId) -> (DocId, (i64, i64)) {
         let run = doc / RUN_DOCS;
-        let times = self.runs.get(run as usize);
+        let times = self.runs.times.get(run as usize);
         (
             (run + 1).saturating_mul(RUN_DOCS),
             times.copied().unwrap_or((i64::MIN, i64::MAX)),
@@ -202,27 +190,56 @@ impl Part {
         uuid::Uuid::from_slice(&bytes).ok()
     }
 
-    /// Returns the blocks, each with its earliest and latest timestamp: those with the latest ones first, or those with the earliest.
-    pub(crate) fn blocks(
+    /// Returns the earliest and latest timestamps of all blocks.
+    pub(crate) fn blocks(&self) -> &TimeTable {
+        &self.blocks
+    }
+
+    /// Returns the earliest and latest timestamps of all runs: there is a whole number of them in every block.
+    pub(crate) fn runs(&self) -> &TimeTable {
+        &self.runs
+    }
+}
+
+/// The earliest and latest timestamp of every so many documents.
+pub(crate) struct TimeTable {
+    docs_each: u32,
+    times: Vec<(i64, i64)>,
+    /// The numbers of the entries, best first for who asks for the newest and for the oldest. Of equal ones the last comes first.
+    newest_first: Vec<u32>,
+    oldest_first: Vec<u32>,
+}
+
+impl TimeTable {
+    fn new(docs_each: u32, times: Vec<(i64, i64)>) -> Self {
+        let mut newest_first: Vec<u32> = (0..).take(times.len()).collect();
+        let mut oldest_first = newest_first.clone();
+        newest_first.sort_unstable_by_key(|entry| Reverse((times[*entry as usize].1, *entry)));
+        oldest_first.sort_unstable_by_key(|entry| (times[*entry as usize].0, Reverse(*entry)));
+        Self {
+            docs_each,
+            times,
+            newest_first,
+            oldest_first,
+        }
+    }
+
+    /// Returns the documents of every entry, and their earliest and latest timestamp: those with the latest ones first, or those with
+    /// the earliest. The last documents may be more than there are.
+    pub(crate) fn best_first(
         &self,
         newest_first: bool,
-    ) -> impl Iterator<Item = (usize, (i64, i64))> + use<'_> {
+    ) -> impl Iterator<Item = (Range<DocId>, (i64, i64))> + use<'_> {
         let order = if newest_first {
             &self.newest_first
         } else {
             &self.oldest_first
         };
-        order
-            .iter()
-            .map(|block| (*block as usize, self.blocks[*block as usize]))
-    }
-
-    /// Returns the documents of a block.
-    pub(crate) fn block_docs(&self, block: usize) -> Range<DocId> {
-        let start = u32::try_from(block)
-            .unwrap_or(u32::MAX)
-            .saturating_mul(BLOCK_DOCS);
-        start..start.saturating_add(BLOCK_DOCS).min(self.docs())
+        order.iter().map(|entry| {
+            let start = entry.saturating_mul(self.docs_each);
+            let docs = start..start.saturating_add(self.docs_each);
+            (docs, self.times[*entry as usize])
+        })
     }
 }
 
