@@ -4,6 +4,7 @@
 //! the order asked for is by timestamp, so every block of documents keeps its earliest and latest timestamp; blocks
 //! are visited best first, and the walk ends when no block left can hold a row better than the worst one kept.
 
+use std::cell::Cell;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::ops::Range;
@@ -24,7 +25,7 @@ use crate::page::{Hit, Order, SearchAnswer, SearchRequest};
 
 /// So many runs are read first: segments may lie over one another in time, so that each has a little of what is best.
 const FIRST_RUNS: usize = 32;
-/// The next visit looks at so many blocks, every further one at [`GROWTH`] times as many. Of those that hold a match a few are read
+/// The next visit looks at so many blocks, a further one at [`GROWTH`] times as many. Of those that hold a match a few are read
 /// first, and then each time [`READ_GROWTH`] times as many of them: reading costs more than looking whether there is anything to read.
 const LOOK_BLOCKS: usize = 32;
 const READ_BLOCKS: usize = 4;
@@ -74,34 +75,40 @@ pub(crate) fn collect(
     let weight = plan
         .query()
         .weight(EnableScoring::disabled_from_schema(&fields.schema))?;
+    let finished = vec![Cell::new(false); parts.len()];
     let mut segments = Segments {
         parts,
         plan,
         weight: weight.as_ref(),
         check,
         opened: parts.iter().map(|_| None).collect(),
-        finished: vec![false; parts.len()],
+        finished: &finished,
     };
-    let mut runs = blocks(parts, request, after, Part::runs);
+    let mut runs = blocks(parts, &finished, request, after, Part::runs);
     let mut first: Vec<Block> = runs.by_ref().take(FIRST_RUNS).collect();
     segments.read(&mut first, &[], &mut rows)?;
     let next = segments.next_of(&mut runs, 1);
     if next.first().is_some_and(|next| rows.may_hold(next)) {
-        let mut ahead = blocks(parts, request, after, Part::blocks);
+        let mut ahead = blocks(parts, &finished, request, after, Part::blocks);
         let mut look = LOOK_BLOCKS;
         loop {
             let mut visit = segments.next_of(&mut ahead, look);
             if !visit.first().is_some_and(|next| rows.may_hold(next)) {
                 break;
             }
-            look *= GROWTH;
+            let looked_at = visit.len();
             segments.leave_those_with_a_match(&mut visit)?;
-            let (mut visit, mut read) = (visit.as_mut_slice(), READ_BLOCKS);
-            while visit.first().is_some_and(|next| rows.may_hold(next)) {
+            let (mut left, mut read) = (visit.as_mut_slice(), READ_BLOCKS);
+            while left.first().is_some_and(|next| rows.may_hold(next)) {
                 let together;
-                (together, visit) = visit.split_at_mut(read.min(visit.len()));
+                (together, left) = left.split_at_mut(read.min(left.len()));
                 read *= READ_GROWTH;
                 segments.read(together, &first, &mut rows)?;
+            }
+            // Segments that were read whole bring no more blocks.
+            let unfinished = |block: &Block| !finished[block.part].get();
+            if visit.len() < looked_at || visit.iter().any(unfinished) {
+                look *= GROWTH;
             }
         }
     }
@@ -163,13 +170,13 @@ struct Segments<'q> {
     /// What was opened to look at and is not read yet.
     opened: Vec<Option<Box<dyn Scorer>>>,
     /// Those that were read whole.
-    finished: Vec<bool>,
+    finished: &'q [Cell<bool>],
 }
 
 impl Segments<'_> {
     /// Returns so many blocks more, without those of segments that were read whole.
     fn next_of(&self, ahead: &mut impl Iterator<Item = Block>, count: usize) -> Vec<Block> {
-        let unfinished = ahead.filter(|block| !self.finished[block.part]);
+        let unfinished = ahead.filter(|block| !self.finished[block.part].get());
         unfinished.take(count).collect()
     }
 
@@ -186,7 +193,7 @@ impl Segments<'_> {
                 return Err(SearchError::Timeout);
             }
             let index = blocks[0].part;
-            if self.finished[index] {
+            if self.finished[index].get() {
                 continue;
             }
             let part = &self.parts[index];
@@ -195,10 +202,10 @@ impl Segments<'_> {
                 None => self.weight.scorer(&part.reader, 1.0)?,
             };
             let mut sieve = open_all(&self.plan.filters, &part.reader)?;
-            self.finished[index] = docs.cost() <= FEW_DOCS;
+            self.finished[index].set(docs.cost() <= FEW_DOCS);
             let whole = std::iter::once(0..part.docs());
             let of_blocks = blocks.iter().map(|block| block.docs.clone());
-            let ranges = if self.finished[index] {
+            let ranges = if self.finished[index].get() {
                 without(whole, read, index)
             } else {
                 without(of_blocks, read, index)
@@ -272,9 +279,10 @@ fn without(
 }
 
 /// Returns the blocks of a table that may hold rows, best first. Each segment keeps its own in order, so that as many are looked at as
-/// are taken.
+/// are taken; of one that is finished no more come but the one that is next already.
 fn blocks<'p>(
     parts: &'p [Arc<Part>],
+    finished: &'p [Cell<bool>],
     request: &SearchRequest,
     after: Option<Rank>,
     table: fn(&Part) -> &TimeTable,
@@ -284,6 +292,7 @@ fn blocks<'p>(
     let of_part = move |(part, it): (usize, &'p Arc<Part>)| {
         table(it)
             .best_first(newest_first)
+            .take_while(move |_| !finished[part].get())
             .filter(move |(_, (earliest, latest))| {
                 from.is_none_or(|from| *latest >= from) && to.is_none_or(|to| *earliest < to)
             })
