@@ -10,7 +10,7 @@ use tantivy::columnar::{Cardinality, Column, ColumnType, ColumnValues, DynamicCo
 use tantivy::index::SegmentId;
 use tantivy::{DocId, SegmentReader};
 
-use super::docsets::{Filter, Sieve};
+use super::docsets::{Filter, Price, Sieve};
 use super::flatten::{LEFT_OUT_ROOT, NULL_ROOT, column_of};
 use super::log_check::{LogCheck, Looker};
 use super::matches::{
@@ -75,6 +75,10 @@ impl FieldFilter {
 }
 
 impl Filter for FieldFilter {
+    fn price(&self) -> Price {
+        Price::Values
+    }
+
     fn open(&self, reader: &SegmentReader) -> tantivy::Result<Box<dyn Sieve>> {
         let columns = self.columns(reader)?;
         if columns.is_empty() {

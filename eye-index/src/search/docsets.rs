@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use itertools::Itertools as _;
 use tantivy::query::{EnableScoring, Explanation, Query, Scorer, Weight};
 use tantivy::{DocId, DocSet, Score, SegmentReader, TERMINATED};
 
@@ -69,19 +70,33 @@ impl Sieve for All {
     }
 }
 
+/// What a filter has to look at to judge a document.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Price {
+    /// A number in a column.
+    Number,
+    /// The values of a field, which are unpacked.
+    Values,
+    /// The event itself, in the log.
+    Event,
+}
+
 /// A test on documents that is applied to what other queries found.
 pub(crate) trait Filter: Send + Sync + std::fmt::Debug + 'static {
+    /// Returns what judging a document takes.
+    fn price(&self) -> Price;
+
     /// Returns the test for the documents of `reader`.
     fn open(&self, reader: &SegmentReader) -> tantivy::Result<Box<dyn Sieve>>;
 }
 
-/// Opens several filters as one.
+/// Opens several filters as one, which asks the cheap ones first.
 pub(crate) fn open_all(
     filters: &[Arc<dyn Filter>],
     reader: &SegmentReader,
 ) -> tantivy::Result<Box<dyn Sieve>> {
     let mut opened = Vec::with_capacity(filters.len());
-    for filter in filters {
+    for filter in filters.iter().sorted_by_key(|filter| filter.price()) {
         opened.push(filter.open(reader)?);
     }
     Ok(match opened.len() {
@@ -262,6 +277,9 @@ impl<D: DocSet + 'static, C: FnMut(DocId) -> bool + Send + 'static> Scorer for C
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::sync::Mutex;
+
     use super::*;
 
     fn evens(range: Range<DocId>) -> Checked<RangeDocs, impl FnMut(DocId) -> bool + Send> {
@@ -291,5 +309,48 @@ mod tests {
         assert_eq!(docs.advance(), TERMINATED);
         assert_eq!(evens(5..5).doc(), TERMINATED);
         assert_eq!(evens(5..6).doc(), TERMINATED);
+    }
+
+    /// Writes down what it was asked.
+    #[derive(Debug)]
+    struct Asked(Price, Arc<Mutex<Vec<(Price, DocId)>>>);
+
+    impl Filter for Asked {
+        fn price(&self) -> Price {
+            self.0
+        }
+
+        fn open(&self, _: &SegmentReader) -> tantivy::Result<Box<dyn Sieve>> {
+            let (price, asked) = (self.0, self.1.clone());
+            Ok(Box::new(move |doc: DocId| {
+                asked.lock().unwrap().push((price, doc));
+                doc != 3 || price != Price::Number
+            }))
+        }
+    }
+
+    #[test]
+    fn what_costs_more_is_asked_of_what_cheaper_filters_leave() {
+        let index = tantivy::Index::create_in_ram(tantivy::schema::Schema::builder().build());
+        let mut writer = index.writer_with_num_threads(1, 15_000_000).unwrap();
+        writer
+            .add_document(tantivy::TantivyDocument::new())
+            .unwrap();
+        writer.commit().unwrap();
+        let searcher = index.reader().unwrap().searcher();
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let prices = [Price::Event, Price::Number, Price::Values];
+        let filters = prices.map(|price| Arc::new(Asked(price, asked.clone())) as Arc<dyn Filter>);
+        let mut all = open_all(&filters, searcher.segment_reader(0)).unwrap();
+        let mut docs = vec![2, 3];
+        all.keep(&mut docs);
+        assert_eq!(docs, [2]);
+        let expected = [
+            (Price::Number, 2),
+            (Price::Number, 3),
+            (Price::Values, 2),
+            (Price::Event, 2),
+        ];
+        assert_eq!(*asked.lock().unwrap(), expected);
     }
 }

@@ -14,7 +14,7 @@ use tantivy::{DocId, SegmentReader, Term};
 use uuid::Uuid;
 
 use super::columns::{FieldFilter, has_values_left_out};
-use super::docsets::{DocsQuery, Filter, ListedDocs, MakeDocs, Narrowed, RangeDocs, Sieve};
+use super::docsets::{DocsQuery, Filter, ListedDocs, MakeDocs, Narrowed, Price, RangeDocs, Sieve};
 use super::expand::{Beyond, Expanded};
 use super::log_check::LogCheck;
 use super::matches::{clause_holds, label_holds, whole_regex};
@@ -509,6 +509,10 @@ struct TimeFilter {
 }
 
 impl Filter for TimeFilter {
+    fn price(&self) -> Price {
+        Price::Number
+    }
+
     fn open(&self, reader: &SegmentReader) -> tantivy::Result<Box<dyn Sieve>> {
         let part = self.parts.of(reader)?.clone();
         let (start, end) = (self.start.unwrap_or(i64::MIN), self.end);
@@ -529,6 +533,10 @@ struct Unhidden {
 }
 
 impl Filter for Unhidden {
+    fn price(&self) -> Price {
+        Price::Number
+    }
+
     fn open(&self, reader: &SegmentReader) -> tantivy::Result<Box<dyn Sieve>> {
         let part = self.parts.of(reader)?.clone();
         let all = part.first_offset()..part.last_offset().saturating_add(1);
@@ -558,6 +566,10 @@ impl std::fmt::Debug for ClauseFilter {
 }
 
 impl Filter for ClauseFilter {
+    fn price(&self) -> Price {
+        Price::Event
+    }
+
     fn open(&self, reader: &SegmentReader) -> tantivy::Result<Box<dyn Sieve>> {
         let part = self.parts.of(reader)?.clone();
         let clause = self.clause.clone();
