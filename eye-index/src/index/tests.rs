@@ -1,6 +1,7 @@
 //! Stories of an index over a log on a real folder.
 #![allow(clippy::unwrap_used)]
 use std::collections::BTreeMap;
+use std::os::unix::fs::FileExt as _;
 use std::sync::mpsc;
 
 use eye_log::{ApplicationId, Batch, EventDraft, EventRules, LogConfig};
@@ -348,6 +349,36 @@ fn of_one_instant_the_last_stored_is_newest_and_the_first_oldest() {
             assert_eq!(offsets, wanted, "{query} {order:?}");
         }
     }
+}
+
+/// A pattern over whole values reads events: only those that lie within the range of time, which here leaves out an unreadable one.
+#[test]
+fn events_outside_a_range_of_time_are_not_read_to_judge_them() {
+    let store = open(tempfile::tempdir().unwrap());
+    store.send(&[(1, "a", "2021-01-01 00:00:00", r#"{"text":"bad x/y"}"#)]);
+    store.send(&[(1, "a", "2021-02-01 00:00:00", r#"{"text":"good x/y"}"#)]);
+    let mut request = store.request("*x/y*", Order::NewestFirst, 20);
+    assert_eq!(store.index.count(&request).unwrap(), 2);
+    let damaged = std::fs::read_dir(store.folder.path().join("log")).unwrap();
+    let damaged = damaged
+        .filter_map(|entry| {
+            let path = entry.unwrap().path();
+            let bytes = std::fs::read(&path).ok()?;
+            let at = bytes.windows(7).position(|some| some == b"bad x/y")?;
+            let file = std::fs::OpenOptions::new().write(true).open(path).unwrap();
+            file.write_all_at(b"B", at as u64).unwrap();
+            Some(())
+        })
+        .count();
+    assert_eq!(damaged, 1);
+    assert!(store.index.count(&request).is_err());
+    request.from = Some(
+        "2021-01-15T00:00:00Z"
+            .parse::<chrono::DateTime<chrono::Utc>>()
+            .unwrap()
+            .timestamp_micros(),
+    );
+    assert_eq!(store.index.count(&request).unwrap(), 1);
 }
 
 #[test]

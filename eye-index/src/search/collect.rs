@@ -1,7 +1,7 @@
 //! Collects the first rows of an order without looking at everything.
 //!
 //! What must stay true: the rows are those that sorting all matches would put first. Documents are in log order and
-//! the order asked for is by timestamp, so every block of documents keeps its earliest and latest timestamp; blocks
+//! the order asked for is by timestamp, so every run and every block of documents keeps its earliest and latest timestamp; they
 //! are visited best first, and the walk ends when no block left can hold a row better than the worst one kept.
 
 use std::cell::Cell;
@@ -46,7 +46,7 @@ fn rank(order: Order, timestamp: i64, offset: u64) -> Rank {
     }
 }
 
-/// Documents in a row.
+/// Documents in a row: a block, or a run of the first that are read.
 struct Block {
     part: usize,
     docs: Range<DocId>,
@@ -76,7 +76,7 @@ pub(crate) fn collect(
         .query()
         .weight(EnableScoring::disabled_from_schema(&fields.schema))?;
     let finished = vec![Cell::new(false); parts.len()];
-    let mut segments = Segments {
+    let mut walk = Walk {
         parts,
         plan,
         weight: weight.as_ref(),
@@ -86,24 +86,24 @@ pub(crate) fn collect(
     };
     let mut runs = blocks(parts, &finished, request, after, Part::runs);
     let mut first: Vec<Block> = runs.by_ref().take(FIRST_RUNS).collect();
-    segments.read(&mut first, &[], &mut rows)?;
-    let next = segments.next_of(&mut runs, 1);
+    walk.read(&mut first, &[], &mut rows)?;
+    let next = walk.next_of(&mut runs, 1);
     if next.first().is_some_and(|next| rows.may_hold(next)) {
         let mut ahead = blocks(parts, &finished, request, after, Part::blocks);
         let mut look = LOOK_BLOCKS;
         loop {
-            let mut visit = segments.next_of(&mut ahead, look);
+            let mut visit = walk.next_of(&mut ahead, look);
             if !visit.first().is_some_and(|next| rows.may_hold(next)) {
                 break;
             }
             let looked_at = visit.len();
-            segments.leave_those_with_a_match(&mut visit)?;
+            walk.keep_those_with_a_match(&mut visit)?;
             let (mut left, mut read) = (visit.as_mut_slice(), READ_BLOCKS);
             while left.first().is_some_and(|next| rows.may_hold(next)) {
                 let together;
                 (together, left) = left.split_at_mut(read.min(left.len()));
                 read *= READ_GROWTH;
-                segments.read(together, &first, &mut rows)?;
+                walk.read(together, &first, &mut rows)?;
             }
             // Segments that were read whole bring no more blocks.
             let unfinished = |block: &Block| !finished[block.part].get();
@@ -162,7 +162,7 @@ impl Rows {
 }
 
 /// The search segments while rows are looked for in them.
-struct Segments<'q> {
+struct Walk<'q> {
     parts: &'q [Arc<Part>],
     plan: &'q Plan,
     weight: &'q dyn Weight,
@@ -173,7 +173,7 @@ struct Segments<'q> {
     finished: &'q [Cell<bool>],
 }
 
-impl Segments<'_> {
+impl Walk<'_> {
     /// Returns so many blocks more, without those of segments that were read whole.
     fn next_of(&self, ahead: &mut impl Iterator<Item = Block>, count: usize) -> Vec<Block> {
         let unfinished = ahead.filter(|block| !self.finished[block.part].get());
@@ -219,23 +219,23 @@ impl Segments<'_> {
         Ok(())
     }
 
-    /// Leaves the blocks that hold a match, before filters, in their order: that is found out much sooner than all of their matches are.
-    /// Those of segments with few matches are left too: such a segment is read whole, by what was opened here.
-    fn leave_those_with_a_match(&mut self, blocks: &mut Vec<Block>) -> Result<(), SearchError> {
+    /// Keeps the blocks that hold a match, before filters, in their order: that is found out much sooner than all of their matches are.
+    /// Those of segments with few matches are kept too: such a segment is read whole, by what was opened here.
+    fn keep_those_with_a_match(&mut self, blocks: &mut Vec<Block>) -> Result<(), SearchError> {
         let mut by_part: Vec<usize> = (0..blocks.len()).collect();
         by_part.sort_unstable_by_key(|place| (blocks[*place].part, blocks[*place].docs.start));
         let mut have = vec![false; blocks.len()];
-        for run in by_part.chunk_by(|a, b| blocks[*a].part == blocks[*b].part) {
+        for places in by_part.chunk_by(|a, b| blocks[*a].part == blocks[*b].part) {
             if self.check.is_late() {
                 return Err(SearchError::Timeout);
             }
-            let index = blocks[run[0]].part;
+            let index = blocks[places[0]].part;
             let mut docs = match self.opened[index].take() {
                 Some(docs) => docs,
                 None => self.weight.scorer(&self.parts[index].reader, 1.0)?,
             };
             let few = docs.cost() <= FEW_DOCS;
-            for place in run {
+            for place in places {
                 if few {
                     have[*place] = true;
                     continue;
