@@ -33,7 +33,11 @@ fn open_with(folder: tempfile::TempDir, segment_max_bytes: u64) -> Store {
 
 impl Store {
     fn send(&self, events: &[(u128, &str, &str, &str)]) {
-        let mut batch = Batch::new(ApplicationId(0));
+        self.send_as(ApplicationId(0), events);
+    }
+
+    fn send_as(&self, application: ApplicationId, events: &[(u128, &str, &str, &str)]) {
+        let mut batch = Batch::new(application);
         let rules = EventRules {
             now: i64::MAX / 2,
             future_tolerance: 0,
@@ -176,6 +180,93 @@ fn values_are_counted_the_same_with_numbers_and_without() {
     assert_eq!(bounds.map(|one| one.numbered()), [3, 2, 1, 1, 0]);
     store.index.purge(vec![]).unwrap();
     assert_eq!(store.index.inner.numberings.numbered(), 0);
+}
+
+#[test]
+fn figures_of_a_word_are_of_what_had_arrived_from_one_application() {
+    let store = open_with(tempfile::tempdir().unwrap(), 32 << 10);
+    // Everywhere, in half of the stretches, in some events of each, in most events of one application, and in none.
+    let words = ["every", "stretch", "some", "most", "never"];
+    let mut stored: Vec<(ApplicationId, &str, Vec<&str>)> = Vec::new();
+    for stretch in 0..12 {
+        let application = ApplicationId(stretch % 3 / 2);
+        let events: Vec<_> = (0..97)
+            .map(|number| {
+                let has = [
+                    true,
+                    stretch % 2 == 0,
+                    number % 5 == 1,
+                    application.0 == 1 && number % 10 > 0,
+                    false,
+                ];
+                let has = words.iter().zip(has).filter(|(_, has)| *has);
+                let had: Vec<&str> = has.map(|(word, _)| *word).collect();
+                (["a", "b", "c"][number % 3], had)
+            })
+            .collect();
+        let data: Vec<String> = (events.iter())
+            .map(|(_, words)| json!({"text": words.join(" ")}).to_string())
+            .collect();
+        let sent: Vec<_> = (events.iter().zip(&data))
+            .map(|((name, _), data)| {
+                let session = u128::from(application.0) + 1;
+                (session, *name, "2021-01-01 00:00:00", data.as_str())
+            })
+            .collect();
+        store.send_as(application, &sent);
+        stored.extend(
+            events
+                .into_iter()
+                .map(|(name, has)| (application, name, has)),
+        );
+    }
+    let registry = store.log.registry();
+    let fields = [FieldColumns::named("name", &registry).unwrap()];
+    let options = FacetOptions {
+        size: 5,
+        times: false,
+    };
+    let request = store.request("*", Order::OldestFirst, 2000);
+    let hits = store.index.search(&request).unwrap().hits;
+    let offsets: Vec<Offset> = hits.iter().map(|hit| hit.offset).collect();
+    assert_eq!(offsets.len(), stored.len());
+    let arrived = [0, 1, 96, 97, 98, 300, 582, 1000, offsets.len() - 1];
+    for q in [
+        "every",
+        "stretch",
+        "some",
+        "most",
+        "never",
+        "every some",
+        "stretch most",
+        "some most",
+    ] {
+        for application in [None, Some(ApplicationId(0)), Some(ApplicationId(1))] {
+            for arrived in arrived.map(Some).into_iter().chain([None]) {
+                let request = SearchRequest {
+                    application,
+                    as_of: arrived.map_or(Offset::MAX, |place| offsets[place]),
+                    ..store.request(q, Order::NewestFirst, 0)
+                };
+                let mut expected: BTreeMap<&str, u64> = BTreeMap::new();
+                for (of, name, has) in &stored[..arrived.unwrap_or(offsets.len())] {
+                    let wanted = q.split(' ').all(|word| has.contains(&word));
+                    if wanted && application.is_none_or(|wanted| wanted == *of) {
+                        *expected.entry(name).or_default() += 1;
+                    }
+                }
+                let (total, told) = store.index.facets(&request, &fields, options).unwrap();
+                let told: BTreeMap<&str, u64> = (told[0].values.iter())
+                    .map(|(value, count)| match value {
+                        FacetValue::Text(text) => (text.as_str(), *count),
+                        _ => panic!("{value:?}"),
+                    })
+                    .collect();
+                assert_eq!(told, expected, "{q} {application:?} {arrived:?}");
+                assert_eq!(total, expected.values().sum::<u64>());
+            }
+        }
+    }
 }
 
 #[test]

@@ -2,11 +2,13 @@
 
 use std::num::NonZero;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
-use tantivy::COLLECT_BLOCK_BUFFER_LEN;
-use tantivy::query::{AllScorer, EnableScoring, Weight};
-use tantivy::{DocId, TERMINATED};
+use tantivy::index::InvertedIndexReader;
+use tantivy::postings::{BlockSegmentPostings, TermInfo};
+use tantivy::query::{AllScorer, EnableScoring, Scorer, Weight};
+use tantivy::schema::IndexRecordOption;
+use tantivy::{COLLECT_BLOCK_BUFFER_LEN, DocId, SegmentReader, TERMINATED, Term};
 
 use super::docsets::{SIEVED_TOGETHER, open_all};
 use super::log_check::LogCheck;
@@ -18,6 +20,9 @@ use crate::page::SearchRequest;
 
 /// Below so many documents a second thread costs more than it brings.
 const ALONE_MAX_DOCS: u64 = 50_000;
+/// Asking the system takes a tenth of a short answer's time.
+static PROCESSORS: LazyLock<usize> =
+    LazyLock::new(|| std::thread::available_parallelism().map_or(1, NonZero::get));
 /// How many documents are looked at together.
 pub(crate) const TOGETHER: usize = 1024;
 
@@ -104,11 +109,10 @@ impl<'q> Matching<'q> {
         work: impl Fn(&Arc<Part>, Docs) -> Result<R, SearchError> + Sync,
     ) -> Result<Vec<R>, SearchError> {
         let all: u64 = self.parts.iter().map(|part| u64::from(part.docs())).sum();
-        let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
         let threads = if all <= ALONE_MAX_DOCS {
             1
         } else {
-            processors.min(self.parts.len())
+            PROCESSORS.min(self.parts.len())
         };
         let next = AtomicUsize::new(0);
         let done = Mutex::new(Vec::with_capacity(self.parts.len()));
@@ -143,22 +147,20 @@ impl<'q> Matching<'q> {
     }
 
     fn docs(&self, part: &Part) -> Result<Docs, SearchError> {
-        let mut found = self.weight.scorer(&part.reader, 1.0)?;
-        if self.plan.filters.is_empty() && found.is::<AllScorer>() {
+        let sifted = !self.plan.filters.is_empty();
+        let mut found = self.found(part)?;
+        if !sifted && found.is_everything() {
             return Ok(Docs::All(part.docs()));
         }
-        let mut docs = Vec::with_capacity(found.size_hint() as usize);
+        let mut docs = Vec::with_capacity(found.about_so_many());
         let mut sieve = open_all(&self.plan.filters, &part.reader)?;
-        let sifted = !self.plan.filters.is_empty();
         let (mut together, mut since) = (Vec::new(), 0);
-        let mut buffer = [0; COLLECT_BLOCK_BUFFER_LEN];
         loop {
-            let filled = found.fill_buffer(&mut buffer);
             let gathered = if sifted { &mut together } else { &mut docs };
-            gathered.extend_from_slice(&buffer[..filled]);
-            since += filled;
-            let last = filled < buffer.len() || found.doc() == TERMINATED;
-            if last || since + buffer.len() > SIEVED_TOGETHER {
+            let before = gathered.len();
+            let is_last = !found.add_some_to(gathered);
+            since += gathered.len() - before;
+            if is_last || since + Found::SOME > SIEVED_TOGETHER {
                 if self.check.is_late() {
                     return Err(SearchError::Timeout);
                 }
@@ -168,7 +170,7 @@ impl<'q> Matching<'q> {
                 }
                 since = 0;
             }
-            if last {
+            if is_last {
                 break;
             }
         }
@@ -177,5 +179,78 @@ impl<'q> Matching<'q> {
         } else {
             Docs::Some(docs)
         })
+    }
+
+    fn found(&self, part: &Part) -> Result<Found, SearchError> {
+        if let Some(terms) = self.plan.terms(part)
+            && let Some(postings) = only_postings(&terms, &part.reader)?
+        {
+            return Ok(Found::Term(Box::new(postings)));
+        }
+        Ok(Found::Other(self.weight.scorer(&part.reader, 1.0)?))
+    }
+}
+
+/// Returns the postings of the only one of these terms that not every document has; `None` where there is not one such term.
+fn only_postings(
+    terms: &[&Term],
+    reader: &SegmentReader,
+) -> tantivy::Result<Option<BlockSegmentPostings>> {
+    let mut only = None;
+    for term in terms {
+        let index = reader.inverted_index(term.field())?;
+        let Some(info) = index.get_term_info(term)? else {
+            return Ok(Some(BlockSegmentPostings::empty()));
+        };
+        if info.doc_freq < reader.max_doc() && only.replace((index, info)).is_some() {
+            return Ok(None);
+        }
+    }
+    let open = |(index, info): (Arc<InvertedIndexReader>, TermInfo)| {
+        index.read_block_postings_from_terminfo(&info, IndexRecordOption::Basic)
+    };
+    Ok(only.map(open).transpose()?)
+}
+
+/// The documents that the leads of a plan find in a part.
+enum Found {
+    /// Those of one term, which are unpacked block by block: five times as fast as one by one.
+    Term(Box<BlockSegmentPostings>),
+    Other(Box<dyn Scorer>),
+}
+
+impl Found {
+    /// So many are added at once at most: a block of tantivy's postings.
+    const SOME: usize = 128;
+
+    fn is_everything(&self) -> bool {
+        match self {
+            Self::Term(_) => false,
+            Self::Other(scorer) => scorer.is::<AllScorer>(),
+        }
+    }
+
+    fn about_so_many(&self) -> usize {
+        (match self {
+            Self::Term(postings) => postings.doc_freq(),
+            Self::Other(scorer) => scorer.size_hint(),
+        }) as usize
+    }
+
+    /// Adds the next documents. Returns false where there are none behind them.
+    fn add_some_to(&mut self, docs: &mut Vec<DocId>) -> bool {
+        match self {
+            Self::Term(postings) => {
+                docs.extend_from_slice(postings.docs());
+                postings.advance();
+                !postings.docs().is_empty()
+            }
+            Self::Other(scorer) => {
+                let mut buffer = [0; COLLECT_BLOCK_BUFFER_LEN];
+                let filled = scorer.fill_buffer(&mut buffer);
+                docs.extend_from_slice(&buffer[..filled]);
+                filled == buffer.len() && scorer.doc() != TERMINATED
+            }
+        }
     }
 }

@@ -18,7 +18,7 @@ use super::docsets::{DocsQuery, Filter, ListedDocs, MakeDocs, Narrowed, Price, R
 use super::expand::{Beyond, Expanded};
 use super::log_check::LogCheck;
 use super::matches::{clause_holds, label_holds, whole_regex};
-use super::part::Parts;
+use super::part::{self, Parts};
 use super::query::{
     Clause, Field, Fuzzy, Kind, Part, Pattern, PatternOn, Scalar, Test, Value, WordTest,
 };
@@ -32,13 +32,19 @@ use crate::page::SearchRequest;
 pub(crate) struct Plan {
     leads: Vec<Box<dyn Query>>,
     pub(crate) filters: Vec<Arc<dyn Filter>>,
+    /// What had arrived when the question was asked.
+    arrived: Option<OffsetDocs>,
 }
 
 impl Plan {
     fn lead(query: impl Query) -> Self {
+        Self::boxed(Box::new(query))
+    }
+
+    fn boxed(query: Box<dyn Query>) -> Self {
         Self {
-            leads: vec![Box::new(query)],
-            filters: Vec::new(),
+            leads: vec![query],
+            ..Self::default()
         }
     }
 
@@ -46,6 +52,7 @@ impl Plan {
         Self {
             leads: leads.into_iter().collect(),
             filters: vec![Arc::new(filter)],
+            ..Self::default()
         }
     }
 
@@ -56,13 +63,30 @@ impl Plan {
 
     /// Returns the query whose documents the filters are for.
     pub(crate) fn query(&self) -> Box<dyn Query> {
-        match self.leads.as_slice() {
-            [] => Box::new(AllQuery),
-            [only] => only.box_clone(),
-            all => Box::new(BooleanQuery::intersection(
-                all.iter().map(|query| query.box_clone()).collect(),
-            )),
+        let arrived = self.arrived.clone();
+        let arrived = arrived.map(|docs| Box::new(DocsQuery(docs)) as Box<dyn Query>);
+        let leads = self.leads.iter().map(|query| query.box_clone());
+        let mut all: Vec<Box<dyn Query>> = leads.chain(arrived).collect();
+        match all.len() {
+            0 => Box::new(AllQuery),
+            1 => all.remove(0),
+            _ => Box::new(BooleanQuery::intersection(all)),
         }
+    }
+
+    /// Returns the terms whose common documents in a part the filters are for; `None` where the leads are anything but terms.
+    pub(crate) fn terms(&self, part: &part::Part) -> Option<Vec<&Term>> {
+        if !self
+            .arrived
+            .as_ref()
+            .is_none_or(|docs| docs.are_all_of(part))
+        {
+            return None;
+        }
+        let leads = self.leads.iter();
+        leads
+            .map(|query| Some(query.downcast_ref::<TermQuery>()?.term()))
+            .collect()
     }
 
     /// Returns one query for all of it, to stand within others.
@@ -126,7 +150,7 @@ pub(crate) fn plan(
         };
         all.and(Plan::filtered(None, unhidden));
     }
-    all.and(planner.offsets(0, request.as_of));
+    all.arrived = Some(planner.offset_docs(0, request.as_of));
     Ok(all)
 }
 
@@ -168,6 +192,7 @@ impl Planner<'_> {
                     all = Plan {
                         leads: vec![Box::new(BooleanQuery::new(excluded))],
                         filters: all.filters,
+                        ..Plan::default()
                     };
                 }
                 all
@@ -183,7 +208,7 @@ impl Planner<'_> {
                 (Occur::Must, Box::new(AllQuery)),
                 (Occur::MustNot, self.clause(inner)?.excluded()),
             ])),
-            Kind::Word(WordTest::Is(word)) => Plan::lead(self.phrase(std::slice::from_ref(word))),
+            Kind::Word(WordTest::Is(word)) => Plan::boxed(self.phrase(std::slice::from_ref(word))),
             Kind::Word(WordTest::Pattern(pattern)) => match pattern.on {
                 // A pattern too branched for an automaton is tried on the events themselves.
                 PatternOn::Word => match self.word_pattern(pattern, refuse(clause)) {
@@ -193,7 +218,7 @@ impl Planner<'_> {
                 PatternOn::Whole => self.checked(clause, None),
             },
             Kind::Word(WordTest::Fuzzy(fuzzy)) => Plan::lead(self.fuzzy(fuzzy, refuse(clause))?),
-            Kind::Phrase { words, slop: 0 } => Plan::lead(self.phrase(words)),
+            Kind::Phrase { words, slop: 0 } => Plan::boxed(self.phrase(words)),
             Kind::Phrase { words, .. } => self.checked(clause, Some(self.each(words))),
             Kind::Field { field, test } => {
                 if let Test::Regex(expression) = test {
@@ -388,11 +413,15 @@ impl Planner<'_> {
 
     /// Finds the events of a range of offsets.
     fn offsets(&self, start: u64, end: u64) -> Plan {
-        Plan::lead(DocsQuery(OffsetDocs {
+        Plan::lead(DocsQuery(self.offset_docs(start, end)))
+    }
+
+    fn offset_docs(&self, start: u64, end: u64) -> OffsetDocs {
+        OffsetDocs {
             start,
             end,
             parts: self.parts.clone(),
-        }))
+        }
     }
 
     fn checked(&self, clause: &Clause, candidates: Option<Box<dyn Query>>) -> Plan {
@@ -460,6 +489,12 @@ struct OffsetDocs {
     start: u64,
     end: u64,
     parts: Parts,
+}
+
+impl OffsetDocs {
+    fn are_all_of(&self, part: &part::Part) -> bool {
+        self.start <= part.first_offset() && self.end > part.last_offset()
+    }
 }
 
 impl MakeDocs for OffsetDocs {

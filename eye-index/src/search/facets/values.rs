@@ -18,7 +18,7 @@ use crate::search::part::Part;
 
 /// Where one in so many documents is wanted, reading all between the first and the last is faster than one by one.
 const DENSE: usize = 4;
-/// With fewer strings than this the same ones come again at once.
+/// With so few strings the same ones come again at once.
 const FEW_STRINGS: usize = 256;
 const LANES: usize = 4;
 
@@ -107,7 +107,7 @@ fn count_places(column: &BytesColumn, docs: &Docs, counts: &mut [u32]) -> u64 {
             for start in (0..rows).step_by(TOGETHER) {
                 buffer.resize(((rows - start) as usize).min(TOGETHER), 0);
                 ords.values.get_range(u64::from(start), &mut buffer);
-                tally.count(buffer.iter().copied());
+                tally.count(&buffer, |ord| ord);
             }
         }
         Docs::Some(docs) => {
@@ -121,17 +121,18 @@ fn count_places(column: &BytesColumn, docs: &Docs, counts: &mut [u32]) -> u64 {
                 } else if all_have_one && span <= docs.len() * DENSE {
                     buffer.resize(span, 0);
                     ords.values.get_range(u64::from(rows.start), &mut buffer);
-                    let place = |doc: &DocId| buffer[(*doc - first) as usize];
-                    tally.count(docs.iter().map(place));
+                    tally.count(docs, |doc| buffer[(doc - first) as usize]);
                 } else if all_have_one {
                     buffer.resize(docs.len(), 0);
                     let found: Vec<u32> = docs.iter().map(|doc| doc - first + rows.start).collect();
                     ords.values.get_vals(&found, &mut buffer);
-                    tally.count(buffer.iter().copied());
+                    tally.count(&buffer, |ord| ord);
                 } else {
                     let mut found = [None; TOGETHER];
                     ords.first_vals(docs, &mut found[..docs.len()]);
-                    tally.count(found.iter().flatten().copied());
+                    buffer.clear();
+                    buffer.extend(found.iter().flatten());
+                    tally.count(&buffer, |ord| ord);
                 }
             }
         }
@@ -158,46 +159,45 @@ fn without(docs: &Docs, others: &[DocId]) -> (Option<Docs>, Docs) {
 /// to be read.
 struct Tally<'c> {
     counts: &'c mut [u32],
-    beside: Vec<u32>,
+    beside: Option<Box<[[u32; FEW_STRINGS]; LANES]>>,
     counted: u64,
 }
 
 impl<'c> Tally<'c> {
     fn new(counts: &'c mut [u32]) -> Self {
-        let beside = if counts.len() <= FEW_STRINGS {
-            vec![0; counts.len() * (LANES - 1)]
-        } else {
-            Vec::new()
-        };
+        let few = counts.len() <= FEW_STRINGS;
         Self {
             counts,
-            beside,
+            beside: few.then(|| Box::new([[0; FEW_STRINGS]; LANES])),
             counted: 0,
         }
     }
 
-    fn count(&mut self, places: impl Iterator<Item = u64>) {
-        let place = |ord: u64| usize::try_from(ord).unwrap_or(usize::MAX);
-        if self.beside.is_empty() {
-            for ord in places {
-                self.counts[place(ord)] += 1;
-                self.counted += 1;
+    /// Counts the place that each of these has.
+    fn count<T: Copy>(&mut self, of: &[T], place: impl Fn(T) -> u64) {
+        self.counted += of.len() as u64;
+        let Some(beside) = &mut self.beside else {
+            for one in of {
+                self.counts[usize::try_from(place(*one)).unwrap_or(usize::MAX)] += 1;
             }
             return;
-        }
-        let terms = self.counts.len();
-        for (number, ord) in places.enumerate() {
-            match number % LANES {
-                0 => self.counts[place(ord)] += 1,
-                lane => self.beside[(lane - 1) * terms + place(ord)] += 1,
+        };
+        // One byte holds them; looking whether it does would take as long as counting.
+        let byte = |one: T| usize::from(place(one).to_le_bytes()[0]);
+        let (rows, rest) = of.as_chunks::<LANES>();
+        for row in rows {
+            for lane in 0..LANES {
+                beside[lane][byte(row[lane])] += 1;
             }
-            self.counted += 1;
+        }
+        for one in rest {
+            beside[0][byte(*one)] += 1;
         }
     }
 
     /// Adds up what was counted, and returns how much.
     fn close(self) -> u64 {
-        for beside in self.beside.chunks(self.counts.len().max(1)) {
+        for beside in self.beside.iter().flat_map(|beside| beside.iter()) {
             for (count, more) in self.counts.iter_mut().zip(beside) {
                 *count += more;
             }
