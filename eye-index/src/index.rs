@@ -32,7 +32,7 @@ use crate::search::query::{Clause, Field, Kind, Span, Test};
 use crate::search::score::best;
 use crate::search::shards::Shards;
 use crate::search::steps::StepEvents;
-use crate::search::{Fields, LogCheck, Matching, collect, count, in_log_order, plan};
+use crate::search::{Fields, LogCheck, Matching, Unpacked, collect, count, in_log_order, plan};
 use eye_log::priority::lower_priority;
 
 /// So many events with one id are looked for at most.
@@ -74,6 +74,7 @@ struct Inner {
     checkpoint: Checkpoint,
     erased: Erased,
     numberings: Numberings,
+    unpacked: Arc<Unpacked>,
     /// Held while something is purged.
     purging: Mutex<()>,
     /// They say whether they left everything synced. Each gets its work from the one before.
@@ -157,6 +158,7 @@ impl Index {
             checkpoint,
             erased: Erased::default(),
             numberings: Numberings::default(),
+            unpacked: Arc::default(),
             purging: Mutex::default(),
             threads: Mutex::default(),
         };
@@ -400,6 +402,7 @@ impl Index {
             self.inner.reader.clone(),
             request.registry.clone(),
             request.deadline,
+            self.inner.unpacked.clone(),
         )
     }
 
@@ -506,6 +509,7 @@ impl Index {
             work.join()
         });
         self.inner.numberings.forget();
+        self.inner.unpacked.forget();
         worked.unwrap_or_else(|_| Err(IndexError::Shard("purging panicked".to_owned())))
     }
 

@@ -28,6 +28,7 @@ pub(crate) mod shard;
 pub(crate) mod shards;
 pub mod steps;
 mod time;
+mod unpacked;
 pub mod watch;
 pub mod words;
 
@@ -37,3 +38,4 @@ pub(crate) use log_check::LogCheck;
 pub(crate) use matching::Matching;
 pub(crate) use plan::plan;
 pub(crate) use schema::Fields;
+pub(crate) use unpacked::Unpacked;

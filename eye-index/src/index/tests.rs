@@ -183,6 +183,72 @@ fn values_are_counted_the_same_with_numbers_and_without() {
 }
 
 #[test]
+fn strings_of_columns_are_the_same_kept_and_unpacked_anew() {
+    let store = open(tempfile::tempdir().unwrap());
+    for round in 0..4u64 {
+        let data: Vec<String> = (0..400u64)
+            .map(|number| {
+                let path = format!("/{}/{}", number % 7, round * 70 + number % 150);
+                let long = "x".repeat((number % 300) as usize);
+                json!({"path": path, "long": format!("{long}{number}"), "few": number % 2 == 0})
+                    .to_string()
+            })
+            .collect();
+        let events = data
+            .iter()
+            .map(|data| (1, "n", "2021-01-01 00:00:00", data.as_str()));
+        store.send(&events.collect::<Vec<_>>());
+    }
+    // Room for all columns, for some of them, so that they take turns, and for none; at last every dictionary is too large.
+    let bounds = [
+        (usize::MAX, u64::MAX),
+        (40_000, u64::MAX),
+        (4_000, u64::MAX),
+        (0, u64::MAX),
+        (usize::MAX, 0),
+    ];
+    let bounds = bounds.map(|(held, dictionary)| Unpacked::bounded(held, dictionary));
+    assert_eq!(store.found("path:\"/3/3\"").len(), 1);
+    let parts = store.index.inner.shards.parts();
+    assert!(parts.len() > 1);
+    for _ in 0..3 {
+        for part in parts.iter() {
+            for name in ["data.path", "data.long", "name"] {
+                let column = part.reader.fast_fields().str(name).unwrap().unwrap();
+                let all: Vec<(u64, String)> = (0..column.num_terms() as u64)
+                    .map(|ord| {
+                        let mut string = String::new();
+                        assert!(column.ord_to_str(ord, &mut string).unwrap());
+                        (ord, string)
+                    })
+                    .collect();
+                for step in [1, 3, 127, 128, 200] {
+                    let expected: Vec<_> = all.iter().rev().step_by(step).rev().cloned().collect();
+                    let mut ords: Vec<u64> = expected.iter().map(|(ord, _)| *ord).collect();
+                    // No dictionary has this one.
+                    ords.push(all.len() as u64 + 3);
+                    for unpacked in &bounds {
+                        let mut told = Vec::new();
+                        let see = |ord, string: &[u8]| {
+                            told.push((ord, String::from_utf8(string.to_vec()).unwrap()));
+                        };
+                        unpacked.each(part.id(), name, &column, &ords, see).unwrap();
+                        assert_eq!(told, expected, "{name} {step}");
+                        unpacked.held_bytes();
+                    }
+                }
+            }
+        }
+    }
+    let held: Vec<usize> = bounds.iter().map(Unpacked::held_bytes).collect();
+    assert!(held.is_sorted_by(|a, b| a >= b) && held[1] > 0, "{held:?}");
+    assert!(held[0] > held[1] && held[3..] == [0, 0], "{held:?}");
+    assert!(store.index.inner.unpacked.held_bytes() > 0);
+    store.index.purge(vec![]).unwrap();
+    assert_eq!(store.index.inner.unpacked.held_bytes(), 0);
+}
+
+#[test]
 fn figures_of_a_word_are_of_what_had_arrived_from_one_application() {
     let store = open_with(tempfile::tempdir().unwrap(), 32 << 10);
     // Everywhere, in half of the stretches, in some events of each, in most events of one application, and in none.

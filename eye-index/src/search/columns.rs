@@ -19,6 +19,7 @@ use super::matches::{
 };
 use super::part::{Part, Parts};
 use super::query::{Field, Scalar, Test};
+use super::unpacked::Unpacked;
 
 /// Beyond this, doubles skip integers.
 const EXACT_DOUBLE: f64 = 9_007_199_254_740_992.0;
@@ -64,11 +65,9 @@ impl FieldFilter {
         if let Some(columns) = opened.get(&reader.segment_id()) {
             return Ok(columns.clone());
         }
-        let columns = Arc::new(Columns::open(
-            &self.field,
-            matches!(*self.test, Test::Exists),
-            reader,
-        )?);
+        let exists = matches!(*self.test, Test::Exists);
+        let unpacked = &self.check.unpacked;
+        let columns = Arc::new(Columns::open(&self.field, exists, reader, unpacked)?);
         opened.insert(reader.segment_id(), columns.clone());
         Ok(columns)
     }
@@ -133,7 +132,8 @@ impl Sieve for FieldSieve {
                 self.ords.resize(docs.len(), None);
                 ords.first_vals(docs, &mut self.ords);
             }
-            strings.judge_all(&self.ords, &self.test, columns.label);
+            let found = self.ords.iter().flatten().copied();
+            strings.judge_all(found, &self.test, columns.label);
             if columns.is_one_string_each() {
                 let found = std::mem::take(&mut self.ords);
                 let mut ords = found.iter().copied();
@@ -183,7 +183,10 @@ struct Columns {
 }
 
 struct Strings {
+    segment: SegmentId,
+    name: String,
     column: StrColumn,
+    unpacked: Arc<Unpacked>,
     /// Per value of the dictionary.
     judged: Vec<AtomicU8>,
 }
@@ -195,8 +198,22 @@ const FAILS: u8 = 2;
 const UNREADABLE: u8 = 3;
 
 impl Columns {
-    fn open(field: &Field, exists: bool, reader: &SegmentReader) -> tantivy::Result<Self> {
+    fn open(
+        field: &Field,
+        exists: bool,
+        reader: &SegmentReader,
+        unpacked: &Arc<Unpacked>,
+    ) -> tantivy::Result<Self> {
         let fast = reader.fast_fields();
+        let strings = |name: &str, column: StrColumn| Strings {
+            segment: reader.segment_id(),
+            name: name.to_owned(),
+            judged: (0..column.num_terms())
+                .map(|_| AtomicU8::new(NOT_JUDGED))
+                .collect(),
+            column,
+            unpacked: unpacked.clone(),
+        };
         let mut columns = Self {
             label: true,
             shared: false,
@@ -214,7 +231,10 @@ impl Columns {
             } else {
                 "name"
             };
-            columns.strings.extend(fast.str(name)?.map(Strings::new));
+            let column = fast.str(name)?;
+            columns
+                .strings
+                .extend(column.map(|column| strings(name, column)));
             return Ok(columns);
         };
         columns.label = false;
@@ -237,7 +257,7 @@ impl Columns {
         }
         for handle in fast.dynamic_column_handles(&name)? {
             match handle.open()? {
-                DynamicColumn::Str(column) => columns.strings.push(Strings::new(column)),
+                DynamicColumn::Str(column) => columns.strings.push(strings(&name, column)),
                 DynamicColumn::Bool(column) => columns.bools.push(column),
                 column if column.column_type() != ColumnType::Bytes => columns.numbers.push(column),
                 _ => {}
@@ -337,14 +357,6 @@ impl Columns {
 }
 
 impl Strings {
-    fn new(column: StrColumn) -> Self {
-        let values = column.num_terms();
-        Self {
-            column,
-            judged: (0..values).map(|_| AtomicU8::new(NOT_JUDGED)).collect(),
-        }
-    }
-
     fn place(&self, ord: u64) -> Option<&AtomicU8> {
         self.judged.get(usize::try_from(ord).ok()?)
     }
@@ -361,41 +373,32 @@ impl Strings {
         }
     }
 
-    /// Judges values that were not yet, in the dictionary's order: it is packed in blocks of about a hundred, and each is
-    /// unpacked once. What cannot be read stays as it was.
-    fn judge_all(&self, ords: &[Option<u64>], test: &Test, label: bool) {
-        let known = |ord: &u64| self.judgement(*ord) != NOT_JUDGED;
+    /// Judges values that were not yet. What cannot be read stays as it was.
+    fn judge_all(&self, ords: impl Iterator<Item = u64>, test: &Test, label: bool) {
         let mut ords: Vec<u64> = ords
-            .iter()
-            .flatten()
-            .filter(|ord| !known(ord))
-            .copied()
+            .filter(|ord| self.judgement(*ord) == NOT_JUDGED)
             .collect();
         ords.sort_unstable();
         ords.dedup();
-        let mut at = ords.iter();
-        let judge = |bytes: &[u8]| {
-            if let (Some(ord), Ok(value)) = (at.next(), std::str::from_utf8(bytes)) {
-                self.note(*ord, judgement_of(test, value, label));
+        let judge = |ord, bytes: &[u8]| {
+            if let Ok(value) = std::str::from_utf8(bytes) {
+                self.note(ord, judgement_of(test, value, label));
             }
         };
-        // What this leaves out is tried again one by one.
+        // What this leaves out is not judged.
         let _ = self
-            .column
-            .dictionary()
-            .sorted_ords_to_term_cb(&ords, judge);
+            .unpacked
+            .each(self.segment, &self.name, &self.column, &ords, judge);
     }
 
     fn answer(&self, doc: DocId, test: &Test, label: bool) -> Answer {
         let mut found = Answer::No;
         for ord in self.column.term_ords(doc) {
             if self.judgement(ord) == NOT_JUDGED {
-                let mut value = String::new();
-                let judgement = match self.column.ord_to_str(ord, &mut value) {
-                    Ok(true) => judgement_of(test, &value, label),
-                    _ => UNREADABLE,
-                };
-                self.note(ord, judgement);
+                self.judge_all(std::iter::once(ord), test, label);
+                if self.judgement(ord) == NOT_JUDGED {
+                    self.note(ord, UNREADABLE);
+                }
             }
             match self.judgement(ord) {
                 PASSES => return Answer::Yes,

@@ -6,6 +6,7 @@ use std::time::Instant;
 use eye_log::{Lookup, Offset, Reader, Registry};
 
 use super::matches::Subject;
+use super::unpacked::Unpacked;
 use crate::asker::Asker;
 use crate::bounds::Memory;
 use crate::error::SearchError;
@@ -18,17 +19,24 @@ pub(crate) struct LogCheck {
     deadline: Option<Instant>,
     asker: Asker,
     pub(crate) memory: Memory,
+    pub(crate) unpacked: Arc<Unpacked>,
     failure: Arc<Mutex<Option<SearchError>>>,
 }
 
 impl LogCheck {
-    pub(crate) fn new(reader: Reader, registry: Arc<Registry>, deadline: Option<Instant>) -> Self {
+    pub(crate) fn new(
+        reader: Reader,
+        registry: Arc<Registry>,
+        deadline: Option<Instant>,
+        unpacked: Arc<Unpacked>,
+    ) -> Self {
         Self {
             reader,
             registry,
             deadline,
             asker: Asker::current(),
             memory: Memory::default(),
+            unpacked,
             failure: Arc::default(),
         }
     }
