@@ -291,11 +291,8 @@ fn blocks<'p>(
     let newest_first = request.order != Order::OldestFirst;
     let of_part = move |(part, it): (usize, &'p Arc<Part>)| {
         table(it)
-            .best_first(newest_first)
+            .best_first(newest_first, from, to)
             .take_while(move |_| !finished[part].get())
-            .filter(move |(_, (earliest, latest))| {
-                from.is_none_or(|from| *latest >= from) && to.is_none_or(|to| *earliest < to)
-            })
             .map(move |(docs, (earliest, latest))| {
                 let (best, least) = if newest_first {
                     (latest, earliest)

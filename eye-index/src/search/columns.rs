@@ -3,7 +3,7 @@
 //! What must stay true: an answer is "yes", "no", or "ask the log", and never a guess.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tantivy::columnar::{Cardinality, Column, ColumnType, ColumnValues, DynamicColumn, StrColumn};
@@ -187,15 +187,17 @@ struct Strings {
     name: String,
     column: StrColumn,
     unpacked: Arc<Unpacked>,
-    /// Per value of the dictionary.
-    judged: Vec<AtomicU8>,
+    /// Two bits per value of the dictionary.
+    judged: Vec<AtomicU64>,
 }
 
-const NOT_JUDGED: u8 = 0;
-const PASSES: u8 = 1;
-const FAILS: u8 = 2;
+/// So many values' judgements are in one number.
+const JUDGED_TOGETHER: usize = 32;
+const NOT_JUDGED: u64 = 0;
+const PASSES: u64 = 1;
+const FAILS: u64 = 2;
 /// The dictionary does not give it: the log is asked.
-const UNREADABLE: u8 = 3;
+const UNREADABLE: u64 = 3;
 
 impl Columns {
     fn open(
@@ -208,8 +210,8 @@ impl Columns {
         let strings = |name: &str, column: StrColumn| Strings {
             segment: reader.segment_id(),
             name: name.to_owned(),
-            judged: (0..column.num_terms())
-                .map(|_| AtomicU8::new(NOT_JUDGED))
+            judged: (0..column.num_terms().div_ceil(JUDGED_TOGETHER))
+                .map(|_| AtomicU64::new(0))
                 .collect(),
             column,
             unpacked: unpacked.clone(),
@@ -357,19 +359,25 @@ impl Columns {
 }
 
 impl Strings {
-    fn place(&self, ord: u64) -> Option<&AtomicU8> {
-        self.judged.get(usize::try_from(ord).ok()?)
+    /// Returns where the judgement of a value is: the number, and how far up in it.
+    fn place(&self, ord: u64) -> Option<(&AtomicU64, usize)> {
+        let ord = usize::try_from(ord).ok()?;
+        let judged = self.judged.get(ord / JUDGED_TOGETHER)?;
+        Some((judged, ord % JUDGED_TOGETHER * 2))
     }
 
     /// Returns what is known of a value.
-    fn judgement(&self, ord: u64) -> u8 {
-        let judged = self.place(ord);
-        judged.map_or(UNREADABLE, |judged| judged.load(Ordering::Relaxed))
+    fn judgement(&self, ord: u64) -> u64 {
+        let place = self.place(ord);
+        place.map_or(UNREADABLE, |(judged, up)| {
+            judged.load(Ordering::Relaxed) >> up & 3
+        })
     }
 
-    fn note(&self, ord: u64, judgement: u8) {
-        if let Some(judged) = self.place(ord) {
-            judged.store(judgement, Ordering::Relaxed);
+    /// Notes what is known of a value: whoever judges it finds the same.
+    fn note(&self, ord: u64, judgement: u64) {
+        if let Some((judged, up)) = self.place(ord) {
+            judged.fetch_or(judgement << up, Ordering::Relaxed);
         }
     }
 
@@ -410,7 +418,7 @@ impl Strings {
     }
 }
 
-fn judgement_of(test: &Test, value: &str, label: bool) -> u8 {
+fn judgement_of(test: &Test, value: &str, label: bool) -> u64 {
     let holds = if label {
         label_holds(test, value)
     } else {

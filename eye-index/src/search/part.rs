@@ -205,40 +205,78 @@ impl Part {
 pub(crate) struct TimeTable {
     docs_each: u32,
     times: Vec<(i64, i64)>,
-    /// The numbers of the entries, best first for who asks for the newest and for the oldest. Of equal ones the last comes first.
-    newest_first: Vec<u32>,
-    oldest_first: Vec<u32>,
+    newest_first: BestFirst,
+    oldest_first: BestFirst,
+}
+
+/// The entries of a table, best first for who asks for the newest or for the oldest. Of equal ones the last comes first.
+struct BestFirst {
+    entries: Vec<u32>,
+    /// Of each entry and those before it the earliest timestamp, or the latest one where the oldest come first.
+    reached: Vec<i64>,
 }
 
 impl TimeTable {
     fn new(docs_each: u32, times: Vec<(i64, i64)>) -> Self {
-        let mut newest_first: Vec<u32> = (0..).take(times.len()).collect();
-        let mut oldest_first = newest_first.clone();
-        newest_first.sort_unstable_by_key(|entry| Reverse((times[*entry as usize].1, *entry)));
-        oldest_first.sort_unstable_by_key(|entry| (times[*entry as usize].0, Reverse(*entry)));
+        let of = |entry: u32| times[entry as usize];
+        let mut newest: Vec<u32> = (0..).take(times.len()).collect();
+        let mut oldest = newest.clone();
+        newest.sort_unstable_by_key(|entry| Reverse((of(*entry).1, *entry)));
+        oldest.sort_unstable_by_key(|entry| (of(*entry).0, Reverse(*entry)));
+        let mut earliest: Vec<i64> = newest.iter().map(|entry| of(*entry).0).collect();
+        let mut latest: Vec<i64> = oldest.iter().map(|entry| of(*entry).1).collect();
+        for at in 1..times.len() {
+            earliest[at] = earliest[at].min(earliest[at - 1]);
+            latest[at] = latest[at].max(latest[at - 1]);
+        }
         Self {
             docs_each,
             times,
-            newest_first,
-            oldest_first,
+            newest_first: BestFirst {
+                entries: newest,
+                reached: earliest,
+            },
+            oldest_first: BestFirst {
+                entries: oldest,
+                reached: latest,
+            },
         }
     }
 
-    /// Returns the documents of every entry, and their earliest and latest timestamp: those with the latest ones first, or those with
-    /// the earliest. The last documents may be more than there are.
+    /// Returns the documents of every entry that may hold timestamps at `from` or later and before `to`, and their earliest and latest
+    /// timestamp: those with the latest ones first, or those with the earliest. The last documents may be more than there are.
     pub(crate) fn best_first(
         &self,
         newest_first: bool,
+        from: Option<i64>,
+        to: Option<i64>,
     ) -> impl Iterator<Item = (Range<DocId>, (i64, i64))> + use<'_> {
-        let order = if newest_first {
+        let times = |entry: &u32| self.times[*entry as usize];
+        let starts = move |earliest: i64| to.is_none_or(|to| earliest < to);
+        let lasts = move |latest: i64| from.is_none_or(|from| latest >= from);
+        let BestFirst { entries, reached } = if newest_first {
             &self.newest_first
         } else {
             &self.oldest_first
         };
-        order.iter().map(|entry| {
+        // What lies wholly on the other side of the range comes before all that does not, and what is past it behind.
+        let (first, end) = if newest_first {
+            (
+                reached.partition_point(|earliest| !starts(*earliest)),
+                entries.partition_point(|entry| lasts(times(entry).1)),
+            )
+        } else {
+            (
+                reached.partition_point(|latest| !lasts(*latest)),
+                entries.partition_point(|entry| starts(times(entry).0)),
+            )
+        };
+        let within = entries.get(first..end).unwrap_or_default();
+        within.iter().filter_map(move |entry| {
+            let (earliest, latest) = self.times[*entry as usize];
             let start = entry.saturating_mul(self.docs_each);
             let docs = start..start.saturating_add(self.docs_each);
-            (docs, self.times[*entry as usize])
+            (starts(earliest) && lasts(latest)).then_some((docs, (earliest, latest)))
         })
     }
 }
@@ -258,5 +296,59 @@ where
         column.values
     } else {
         column.first_or_default_col(T::default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_within_a_range_come_best_first_and_no_others() {
+        // Near their order, far from it, and all alike.
+        let tables: [fn(i64) -> (i64, i64); 3] = [
+            |at| (at * 10 - at % 7 * 4, at * 10 + at % 3 * 9),
+            |at| (at * 7919 % 300, at * 7919 % 300 + at % 50),
+            |_| (150, 150),
+        ];
+        for (number, times) in tables.into_iter().enumerate() {
+            for entries in [0, 1, 2, 40] {
+                let times: Vec<(i64, i64)> = (0..entries).map(times).collect();
+                let table = TimeTable::new(10, times.clone());
+                for (from, to) in [-1, 0, 90, 150, 151, 230, 420]
+                    .into_iter()
+                    .flat_map(|from| [(from, 100), (from, 151), (from, 300), (from, 999)])
+                {
+                    for (from, to) in [
+                        (None, None),
+                        (Some(from), None),
+                        (None, Some(to)),
+                        (Some(from), Some(to)),
+                    ] {
+                        let inside = |(earliest, latest): (i64, i64)| {
+                            from.is_none_or(|from| latest >= from)
+                                && to.is_none_or(|to| earliest < to)
+                        };
+                        let mut expected: Vec<usize> = (0..times.len())
+                            .filter(|entry| inside(times[*entry]))
+                            .collect();
+                        for newest_first in [true, false] {
+                            if newest_first {
+                                expected.sort_by_key(|entry| Reverse((times[*entry].1, *entry)));
+                            } else {
+                                expected.sort_by_key(|entry| (times[*entry].0, Reverse(*entry)));
+                            }
+                            let told: Vec<_> = table.best_first(newest_first, from, to).collect();
+                            let expected = expected.iter().map(|entry| {
+                                let start = u32::try_from(*entry).unwrap_or(u32::MAX) * 10;
+                                (start..start + 10, times[*entry])
+                            });
+                            let expected: Vec<_> = expected.collect();
+                            assert_eq!(told, expected, "{number} {entries} {from:?} {to:?}");
+                        }
+                    }
+                }
+            }
+        }
     }
 }

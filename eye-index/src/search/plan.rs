@@ -551,12 +551,53 @@ impl Filter for TimeFilter {
     fn open(&self, reader: &SegmentReader) -> tantivy::Result<Box<dyn Sieve>> {
         let part = self.parts.of(reader)?.clone();
         let (start, end) = (self.start.unwrap_or(i64::MIN), self.end);
-        let inside = move |time: i64| time >= start && end.is_none_or(|end| time < end);
-        let (earliest, latest) = part.times();
-        if inside(earliest) && inside(latest) {
+        let sieve = TimeSieve { start, end, part };
+        if sieve.of_all(sieve.part.times()) == Some(true) {
             return Ok(Box::new(|_: DocId| true));
         }
-        Ok(Box::new(move |doc: DocId| inside(part.timestamp(doc))))
+        Ok(Box::new(sieve))
+    }
+}
+
+/// A [`TimeFilter`], opened in one search segment.
+struct TimeSieve {
+    start: i64,
+    end: Option<i64>,
+    part: Arc<part::Part>,
+}
+
+impl TimeSieve {
+    fn has(&self, time: i64) -> bool {
+        time >= self.start && self.end.is_none_or(|end| time < end)
+    }
+
+    /// Says whether all times between two are inside, or none; `None` where some may be.
+    fn of_all(&self, (earliest, latest): (i64, i64)) -> Option<bool> {
+        if self.has(earliest) && self.has(latest) {
+            Some(true)
+        } else if latest < self.start || self.end.is_some_and(|end| earliest >= end) {
+            Some(false)
+        } else {
+            None
+        }
+    }
+}
+
+impl Sieve for TimeSieve {
+    fn passes(&mut self, doc: DocId) -> bool {
+        self.has(self.part.timestamp(doc))
+    }
+
+    fn keep(&mut self, docs: &mut Vec<DocId>) {
+        let (mut run_end, mut of_run) = (0, None);
+        docs.retain(|doc| {
+            if *doc >= run_end {
+                let times;
+                (run_end, times) = self.part.run_of(*doc);
+                of_run = self.of_all(times);
+            }
+            of_run.unwrap_or_else(|| self.has(self.part.timestamp(*doc)))
+        });
     }
 }
 

@@ -11,7 +11,7 @@ use tantivy::columnar::StrColumn;
 use tantivy::index::SegmentId;
 
 /// What is held takes so much at most.
-const HELD_MAX_BYTES: usize = 8 << 20;
+const HELD_MAX_BYTES: usize = 16 << 20;
 /// Of a dictionary larger than this, packed, nothing is held: one question would drive out all others, and few ask for a value twice.
 const DICTIONARY_MAX_BYTES: u64 = 1 << 20;
 /// So many strings that follow one another in a dictionary are unpacked and kept together.
@@ -47,7 +47,7 @@ struct Pages {
 struct Page {
     strings: Vec<u8>,
     /// Where each ends.
-    ends: Vec<usize>,
+    ends: Vec<u32>,
 }
 
 impl std::fmt::Debug for Unpacked {
@@ -180,11 +180,12 @@ impl Page {
             Some(before) => *self.ends.get(before)?,
             None => 0,
         };
-        self.strings.get(start..*self.ends.get(place)?)
+        let end = *self.ends.get(place)?;
+        self.strings.get(start as usize..end as usize)
     }
 
     fn bytes(&self) -> usize {
-        PAGE_BYTES + self.strings.capacity() + self.ends.capacity() * size_of::<usize>()
+        PAGE_BYTES + self.strings.capacity() + self.ends.capacity() * size_of::<u32>()
     }
 }
 
@@ -209,7 +210,8 @@ fn unpack(column: &StrColumn, numbers: &[u64]) -> io::Result<Vec<Arc<Page>>> {
         }
         if let Some(page) = pages.get_mut(at) {
             page.strings.extend_from_slice(string);
-            page.ends.push(page.strings.len());
+            page.ends
+                .push(u32::try_from(page.strings.len()).unwrap_or(u32::MAX));
         }
     })?;
     let close = |mut page: Page| {
