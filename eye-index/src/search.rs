@@ -27,6 +27,7 @@ pub(crate) mod score;
 pub(crate) mod shard;
 pub(crate) mod shards;
 pub mod steps;
+mod threads;
 mod time;
 mod unpacked;
 pub mod watch;

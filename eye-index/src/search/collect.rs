@@ -4,11 +4,11 @@
 //! the order asked for is by timestamp, so every run and every block of documents keeps its earliest and latest timestamp; they
 //! are visited best first, and the walk ends when no block left can hold a row better than the worst one kept.
 
-use std::cell::Cell;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use itertools::Itertools as _;
@@ -20,6 +20,7 @@ use super::log_check::LogCheck;
 use super::part::{Part, TimeTable};
 use super::plan::Plan;
 use super::schema::Fields;
+use super::threads::for_each;
 use crate::error::SearchError;
 use crate::page::{Hit, Order, SearchAnswer, SearchRequest};
 
@@ -33,6 +34,8 @@ const GROWTH: usize = 8;
 const READ_GROWTH: usize = 4;
 /// A search segment with so few matches is read whole when it is first visited.
 const FEW_DOCS: u64 = 4096;
+/// So many search segments are read by more than one thread: for fewer, starting another takes as long as it saves.
+const SHARED_PARTS: usize = 8;
 /// The deadline is looked at once in so many documents.
 const DOCS_PER_LOOK: u32 = 4096;
 
@@ -70,18 +73,18 @@ pub(crate) fn collect(
         order,
         after,
         wanted: request.limit + 1,
-        best: BinaryHeap::with_capacity(request.limit + 2),
+        best: BinaryHeap::new(),
     };
     let weight = plan
         .query()
         .weight(EnableScoring::disabled_from_schema(&fields.schema))?;
-    let finished = vec![Cell::new(false); parts.len()];
-    let mut walk = Walk {
+    let finished: Vec<AtomicBool> = parts.iter().map(|_| AtomicBool::new(false)).collect();
+    let walk = Walk {
         parts,
         plan,
         weight: weight.as_ref(),
         check,
-        opened: parts.iter().map(|_| None).collect(),
+        opened: parts.iter().map(|_| Mutex::new(None)).collect(),
         finished: &finished,
     };
     let mut runs = blocks(parts, &finished, request, after, Part::runs);
@@ -106,8 +109,7 @@ pub(crate) fn collect(
                 walk.read(together, &first, &mut rows)?;
             }
             // Segments that were read whole bring no more blocks.
-            let unfinished = |block: &Block| !finished[block.part].get();
-            if visit.len() < looked_at || visit.iter().any(unfinished) {
+            if visit.len() < looked_at || visit.iter().any(|block| !walk.has_finished(block.part)) {
                 look *= GROWTH;
             }
         }
@@ -141,11 +143,22 @@ struct Rows {
 }
 
 impl Rows {
+    /// Returns ones for the same question.
+    fn anew(&self) -> Self {
+        Self {
+            best: BinaryHeap::new(),
+            ..*self
+        }
+    }
+
     fn add(&mut self, part: &Part, doc: DocId) {
         let row = rank(self.order, part.timestamp(doc), part.offset(doc));
-        if self.after.is_some_and(|after| row >= after) {
-            return;
+        if self.after.is_none_or(|after| row < after) {
+            self.push(row);
         }
+    }
+
+    fn push(&mut self, row: Rank) {
         if self.best.len() < self.wanted {
             self.best.push(Reverse(row));
         } else if self.best.peek().is_some_and(|worst| row > worst.0) {
@@ -168,85 +181,116 @@ struct Walk<'q> {
     weight: &'q dyn Weight,
     check: &'q LogCheck,
     /// What was opened to look at and is not read yet.
-    opened: Vec<Option<Box<dyn Scorer>>>,
+    opened: Vec<Mutex<Option<Box<dyn Scorer>>>>,
     /// Those that were read whole.
-    finished: &'q [Cell<bool>],
+    finished: &'q [AtomicBool],
 }
 
 impl Walk<'_> {
+    fn has_finished(&self, part: usize) -> bool {
+        self.finished[part].load(Ordering::Relaxed)
+    }
+
     /// Returns so many blocks more, without those of segments that were read whole.
     fn next_of(&self, ahead: &mut impl Iterator<Item = Block>, count: usize) -> Vec<Block> {
-        let unfinished = ahead.filter(|block| !self.finished[block.part].get());
+        let unfinished = ahead.filter(|block| !self.has_finished(block.part));
         unfinished.take(count).collect()
+    }
+
+    /// Returns what was opened of a segment, or opens it.
+    fn scorer(&self, part: usize) -> Result<Box<dyn Scorer>, SearchError> {
+        if self.check.is_late() {
+            return Err(SearchError::Timeout);
+        }
+        let opened = self.keeping(part).take();
+        opened.map_or_else(
+            || Ok(self.weight.scorer(&self.parts[part].reader, 1.0)?),
+            Ok,
+        )
+    }
+
+    fn keeping(&self, part: usize) -> MutexGuard<'_, Option<Box<dyn Scorer>>> {
+        let opened = self.opened[part].lock();
+        opened.unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Adds the rows of blocks, without those of documents that were `read` before. Sorts the blocks by where they lie.
     fn read(
-        &mut self,
+        &self,
         blocks: &mut [Block],
         read: &[Block],
         rows: &mut Rows,
     ) -> Result<(), SearchError> {
         blocks.sort_unstable_by_key(|block| (block.part, block.docs.start));
-        for blocks in blocks.chunk_by(|a, b| a.part == b.part) {
-            if self.check.is_late() {
-                return Err(SearchError::Timeout);
-            }
-            let index = blocks[0].part;
-            if self.finished[index].get() {
-                continue;
-            }
-            let part = &self.parts[index];
-            let mut docs = match self.opened[index].take() {
-                Some(docs) => docs,
-                None => self.weight.scorer(&part.reader, 1.0)?,
-            };
-            let mut sieve = open_all(&self.plan.filters, &part.reader)?;
-            self.finished[index].set(docs.cost() <= FEW_DOCS);
-            let whole = std::iter::once(0..part.docs());
-            let of_blocks = blocks.iter().map(|block| block.docs.clone());
-            let ranges = if self.finished[index].get() {
-                without(whole, read, index)
-            } else {
-                without(of_blocks, read, index)
-            };
-            each_doc(docs.as_mut(), sieve.as_mut(), &ranges, self.check, |docs| {
-                for doc in docs {
-                    rows.add(part, *doc);
-                }
-            })?;
+        let of_parts: Vec<&[Block]> = blocks
+            .chunk_by(|a, b| a.part == b.part)
+            .filter(|blocks| !self.has_finished(blocks[0].part))
+            .collect();
+        let shared = of_parts.len() >= SHARED_PARTS;
+        let found = for_each(of_parts.len(), shared, |place| {
+            let mut found = rows.anew();
+            self.read_of_part(of_parts[place], read, &mut found)?;
+            Ok(found.best)
+        })?;
+        for Reverse(row) in found.into_iter().flatten() {
+            rows.push(row);
         }
         Ok(())
     }
 
+    /// Adds the rows of blocks of one segment.
+    fn read_of_part(
+        &self,
+        blocks: &[Block],
+        read: &[Block],
+        rows: &mut Rows,
+    ) -> Result<(), SearchError> {
+        let index = blocks[0].part;
+        let part = &self.parts[index];
+        let mut docs = self.scorer(index)?;
+        let mut sieve = open_all(&self.plan.filters, &part.reader)?;
+        let is_whole = docs.cost() <= FEW_DOCS;
+        self.finished[index].store(is_whole, Ordering::Relaxed);
+        let ranges = if is_whole {
+            without(std::iter::once(0..part.docs()), read, index)
+        } else {
+            without(blocks.iter().map(|block| block.docs.clone()), read, index)
+        };
+        each_doc(docs.as_mut(), sieve.as_mut(), &ranges, self.check, |docs| {
+            for doc in docs {
+                rows.add(part, *doc);
+            }
+        })
+    }
+
     /// Keeps the blocks that hold a match, before filters, in their order: that is found out much sooner than all of their matches are.
     /// Those of segments with few matches are kept too: such a segment is read whole, by what was opened here.
-    fn keep_those_with_a_match(&mut self, blocks: &mut Vec<Block>) -> Result<(), SearchError> {
+    fn keep_those_with_a_match(&self, blocks: &mut Vec<Block>) -> Result<(), SearchError> {
         let mut by_part: Vec<usize> = (0..blocks.len()).collect();
         by_part.sort_unstable_by_key(|place| (blocks[*place].part, blocks[*place].docs.start));
-        let mut have = vec![false; blocks.len()];
-        for places in by_part.chunk_by(|a, b| blocks[*a].part == blocks[*b].part) {
-            if self.check.is_late() {
-                return Err(SearchError::Timeout);
+        let of_parts: Vec<&[usize]> = by_part
+            .chunk_by(|a, b| blocks[*a].part == blocks[*b].part)
+            .collect();
+        let shared = of_parts.len() >= SHARED_PARTS;
+        let found = for_each(of_parts.len(), shared, |place| {
+            let index = blocks[of_parts[place][0]].part;
+            let mut docs = self.scorer(index)?;
+            if docs.cost() <= FEW_DOCS {
+                *self.keeping(index) = Some(docs);
+                return Ok(vec![true; of_parts[place].len()]);
             }
-            let index = blocks[places[0]].part;
-            let mut docs = match self.opened[index].take() {
-                Some(docs) => docs,
-                None => self.weight.scorer(&self.parts[index].reader, 1.0)?,
-            };
-            let few = docs.cost() <= FEW_DOCS;
-            for place in places {
-                if few {
-                    have[*place] = true;
-                    continue;
-                }
+            let has = |place: &usize| {
                 let range = &blocks[*place].docs;
                 if docs.doc() < range.start {
                     docs.seek(range.start);
                 }
-                have[*place] = docs.doc() < range.end;
-            }
-            self.opened[index] = few.then_some(docs);
+                docs.doc() < range.end
+            };
+            Ok(of_parts[place].iter().map(has).collect())
+        })?;
+        let mut have = vec![false; blocks.len()];
+        for (place, has) in by_part.iter().zip(found.into_iter().flatten()) {
+            have[*place] = has;
         }
         let mut have = have.into_iter();
         blocks.retain(|_| have.next().unwrap_or(true));
@@ -282,7 +326,7 @@ fn without(
 /// are taken; of one that is finished no more come but the one that is next already.
 fn blocks<'p>(
     parts: &'p [Arc<Part>],
-    finished: &'p [Cell<bool>],
+    finished: &'p [AtomicBool],
     request: &SearchRequest,
     after: Option<Rank>,
     table: fn(&Part) -> &TimeTable,
@@ -292,7 +336,7 @@ fn blocks<'p>(
     let of_part = move |(part, it): (usize, &'p Arc<Part>)| {
         table(it)
             .best_first(newest_first, from, to)
-            .take_while(move |_| !finished[part].get())
+            .take_while(move |_| !finished[part].load(Ordering::Relaxed))
             .map(move |(docs, (earliest, latest))| {
                 let (best, least) = if newest_first {
                     (latest, earliest)

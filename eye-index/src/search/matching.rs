@@ -1,8 +1,6 @@
 //! Every match of a question, search segment by search segment: what figures are made of.
 
-use std::num::NonZero;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::sync::Arc;
 
 use tantivy::index::InvertedIndexReader;
 use tantivy::postings::{BlockSegmentPostings, TermInfo};
@@ -15,14 +13,12 @@ use super::log_check::LogCheck;
 use super::part::Part;
 use super::plan::Plan;
 use super::schema::Fields;
+use super::threads::for_each;
 use crate::error::SearchError;
 use crate::page::SearchRequest;
 
 /// Below so many documents a second thread costs more than it brings.
 const ALONE_MAX_DOCS: u64 = 50_000;
-/// Asking the system takes a tenth of a short answer's time.
-static PROCESSORS: LazyLock<usize> =
-    LazyLock::new(|| std::thread::available_parallelism().map_or(1, NonZero::get));
 /// How many documents are looked at together.
 pub(crate) const TOGETHER: usize = 1024;
 
@@ -109,41 +105,16 @@ impl<'q> Matching<'q> {
         work: impl Fn(&Arc<Part>, Docs) -> Result<R, SearchError> + Sync,
     ) -> Result<Vec<R>, SearchError> {
         let all: u64 = self.parts.iter().map(|part| u64::from(part.docs())).sum();
-        let threads = if all <= ALONE_MAX_DOCS {
-            1
-        } else {
-            PROCESSORS.min(self.parts.len())
-        };
-        let next = AtomicUsize::new(0);
-        let done = Mutex::new(Vec::with_capacity(self.parts.len()));
-        let turn = || -> Result<(), SearchError> {
-            loop {
-                let place = next.fetch_add(1, Ordering::Relaxed);
-                let Some(part) = self.parts.get(place) else {
-                    return Ok(());
-                };
-                let docs = self.docs(part)?;
-                if docs.len() > 0 {
-                    let result = work(part, docs)?;
-                    let mut done = done.lock().unwrap_or_else(PoisonError::into_inner);
-                    done.push((place, result));
-                }
+        let results = for_each(self.parts.len(), all > ALONE_MAX_DOCS, |place| {
+            let part = self.parts[place];
+            let docs = self.docs(part)?;
+            if docs.len() == 0 {
+                return Ok(None);
             }
-        };
-        std::thread::scope(|scope| {
-            let others: Vec<_> = (1..threads).map(|_| scope.spawn(turn)).collect();
-            let mine = turn();
-            let theirs = others.into_iter().map(|other| {
-                other
-                    .join()
-                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-            });
-            theirs.fold(mine, Result::and)
+            work(part, docs).map(Some)
         })?;
         self.check.verdict()?;
-        let mut done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
-        done.sort_unstable_by_key(|(place, _)| *place);
-        Ok(done.into_iter().map(|(_, result)| result).collect())
+        Ok(results.into_iter().flatten().collect())
     }
 
     fn docs(&self, part: &Part) -> Result<Docs, SearchError> {
