@@ -15,7 +15,7 @@ use itertools::Itertools as _;
 use tantivy::query::{EnableScoring, Scorer, Weight};
 use tantivy::{DocId, DocSet as _, TERMINATED};
 
-use super::docsets::{SIEVED_TOGETHER, Sieve, open_all};
+use super::docsets::{Price, SIEVED_TOGETHER, Sieve, open_all};
 use super::log_check::LogCheck;
 use super::part::{Part, TimeTable};
 use super::plan::Plan;
@@ -34,7 +34,8 @@ const GROWTH: usize = 8;
 const READ_GROWTH: usize = 4;
 /// A search segment with so few matches is read whole when it is first visited.
 const FEW_DOCS: u64 = 4096;
-/// So many search segments are read by more than one thread: for fewer, starting another takes as long as it saves.
+/// So many search segments are read by more than one thread, where values or events have to be looked at: for less, starting another
+/// takes as long as it saves.
 const SHARED_PARTS: usize = 8;
 /// The deadline is looked at once in so many documents.
 const DOCS_PER_LOOK: u32 = 4096;
@@ -187,6 +188,12 @@ struct Walk<'q> {
 }
 
 impl Walk<'_> {
+    /// Says whether so many segments are worth more than one thread.
+    fn are_shared(&self, parts: usize) -> bool {
+        let mut filters = self.plan.filters.iter();
+        parts >= SHARED_PARTS && filters.any(|filter| filter.price() >= Price::Values)
+    }
+
     fn has_finished(&self, part: usize) -> bool {
         self.finished[part].load(Ordering::Relaxed)
     }
@@ -226,7 +233,7 @@ impl Walk<'_> {
             .chunk_by(|a, b| a.part == b.part)
             .filter(|blocks| !self.has_finished(blocks[0].part))
             .collect();
-        let shared = of_parts.len() >= SHARED_PARTS;
+        let shared = self.are_shared(of_parts.len());
         let found = for_each(of_parts.len(), shared, |place| {
             let mut found = rows.anew();
             self.read_of_part(of_parts[place], read, &mut found)?;
@@ -271,7 +278,7 @@ impl Walk<'_> {
         let of_parts: Vec<&[usize]> = by_part
             .chunk_by(|a, b| blocks[*a].part == blocks[*b].part)
             .collect();
-        let shared = of_parts.len() >= SHARED_PARTS;
+        let shared = self.are_shared(of_parts.len());
         let found = for_each(of_parts.len(), shared, |place| {
             let index = blocks[of_parts[place][0]].part;
             let mut docs = self.scorer(index)?;
