@@ -249,6 +249,27 @@ fn strings_of_columns_are_the_same_kept_and_unpacked_anew() {
 }
 
 #[test]
+fn few_columns_are_kept_open_however_many_are_asked_for() {
+    let store = open(tempfile::tempdir().unwrap());
+    store.send(&[(1, "n", "2021-01-01 00:00:00", r#"{"path": "/a", "n": 1}"#)]);
+    assert_eq!(store.found("path:\"/a\"").len(), 1);
+    let parts = store.index.inner.shards.parts();
+    let part = &parts[0];
+    let before = part.names_opened();
+    assert!(before > 0);
+    let long = format!("data.{}", "x".repeat(1 << 16));
+    assert_eq!(part.opened(&long).unwrap().len(), 0);
+    assert_eq!(part.names_opened(), before);
+    for number in 0..1000 {
+        let absent = part.opened(&format!("data.absent{number}")).unwrap();
+        assert!(absent.is_empty());
+        let here = ["data.path", "data.n"].map(|name| part.opened(name).unwrap().len());
+        assert_eq!(here, [1, 1]);
+    }
+    assert!(part.names_opened() < 100);
+}
+
+#[test]
 fn figures_of_a_word_are_of_what_had_arrived_from_one_application() {
     let store = open_with(tempfile::tempdir().unwrap(), 32 << 10);
     // Everywhere, in half of the stretches, in some events of each, in most events of one application, and in none.

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tantivy::columnar::{Cardinality, Column, ColumnType, ColumnValues, DynamicColumn, StrColumn};
+use tantivy::columnar::{Cardinality, Column, ColumnType, DynamicColumn, StrColumn};
 use tantivy::index::SegmentId;
 use tantivy::{DocId, SegmentReader};
 
@@ -67,7 +67,8 @@ impl FieldFilter {
         }
         let exists = matches!(*self.test, Test::Exists);
         let unpacked = &self.check.unpacked;
-        let columns = Arc::new(Columns::open(&self.field, exists, reader, unpacked)?);
+        let part = self.parts.of(reader)?;
+        let columns = Arc::new(Columns::open(&self.field, exists, part, unpacked)?);
         opened.insert(reader.segment_id(), columns.clone());
         Ok(columns)
     }
@@ -154,15 +155,12 @@ impl Sieve for FieldSieve {
 }
 
 /// Says whether some document of a search segment has a value of the field that is in no column.
-pub(super) fn has_values_left_out(field: &Field, reader: &SegmentReader) -> tantivy::Result<bool> {
+pub(super) fn has_values_left_out(field: &Field, part: &Part) -> tantivy::Result<bool> {
     let Field::Data(path) = field else {
         return Ok(false);
     };
-    let fast = reader.fast_fields();
     let (left_out, _) = column_of(Some(LEFT_OUT_ROOT), path);
-    let partial = fast.u64("partial").ok();
-    Ok(!fast.dynamic_column_handles(&left_out)?.is_empty()
-        || partial.is_some_and(|partial| partial.values.num_vals() > 0))
+    Ok(!part.opened(&left_out)?.is_empty() || part.partial().is_some())
 }
 
 /// The columns of one field in one search segment.
@@ -203,12 +201,12 @@ impl Columns {
     fn open(
         field: &Field,
         exists: bool,
-        reader: &SegmentReader,
+        part: &Part,
         unpacked: &Arc<Unpacked>,
     ) -> tantivy::Result<Self> {
-        let fast = reader.fast_fields();
+        let fast = part.reader.fast_fields();
         let strings = |name: &str, column: StrColumn| Strings {
-            segment: reader.segment_id(),
+            segment: part.id(),
             name: name.to_owned(),
             judged: (0..column.num_terms().div_ceil(JUDGED_TOGETHER))
                 .map(|_| AtomicU64::new(0))
@@ -242,10 +240,7 @@ impl Columns {
         columns.label = false;
         let (name, shared) = column_of(None, path);
         columns.shared = shared;
-        columns.partial = fast
-            .u64("partial")
-            .ok()
-            .filter(|column| column.values.num_vals() > 0);
+        columns.partial = part.partial().cloned();
         let (left_out_name, _) = column_of(Some(LEFT_OUT_ROOT), path);
         if exists {
             for name in [&name, &left_out_name] {
@@ -257,8 +252,8 @@ impl Columns {
             }
             return Ok(columns);
         }
-        for handle in fast.dynamic_column_handles(&name)? {
-            match handle.open()? {
+        for column in part.opened(&name)?.iter().cloned() {
+            match column {
                 DynamicColumn::Str(column) => columns.strings.push(strings(&name, column)),
                 DynamicColumn::Bool(column) => columns.bools.push(column),
                 column if column.column_type() != ColumnType::Bytes => columns.numbers.push(column),
@@ -266,13 +261,12 @@ impl Columns {
             }
         }
         let marks = |name: &str| -> tantivy::Result<Option<Column<bool>>> {
-            let mut marks = None;
-            for handle in fast.dynamic_column_handles(name)? {
-                if let DynamicColumn::Bool(column) = handle.open()? {
-                    marks = Some(column);
-                }
-            }
-            Ok(marks)
+            let marks = part.opened(name)?;
+            let mut marks = marks.iter().filter_map(|column| match column {
+                DynamicColumn::Bool(column) => Some(column.clone()),
+                _ => None,
+            });
+            Ok(marks.next_back())
         };
         columns.nulls = marks(&column_of(Some(NULL_ROOT), path).0)?;
         columns.left_out = marks(&left_out_name)?;

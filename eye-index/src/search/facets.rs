@@ -99,10 +99,9 @@ pub(crate) fn paths(matching: &Matching<'_>, prefix: &str) -> Result<Vec<String>
                 }
             }
         }
-        let partial = part.reader.fast_fields().u64("partial")?;
-        if partial.max_value() == 0 {
+        let Some(partial) = part.partial().filter(|column| column.max_value() > 0) else {
             return Ok(names);
-        }
+        };
         let mut looker = matching.check.looker();
         docs.each(|doc| {
             if partial.first(doc) == Some(1) {

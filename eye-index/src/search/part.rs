@@ -1,11 +1,12 @@
 //! One search segment of a shard, open for reading, with what newest-first needs to know of it.
 
 use std::cmp::Reverse;
+use std::collections::HashMap;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use eye_log::Offset;
-use tantivy::columnar::{BytesColumn, Column, ColumnValues, ColumnarReader};
+use tantivy::columnar::{BytesColumn, Column, ColumnValues, ColumnarReader, DynamicColumn};
 use tantivy::index::{SegmentComponent, SegmentId};
 use tantivy::{DocId, Segment, SegmentReader};
 
@@ -15,6 +16,10 @@ use crate::error::IndexError;
 pub(crate) const BLOCK_DOCS: u32 = 1024;
 /// Documents per run: so few lie within one hour nine times out of ten, on a million events a month.
 const RUN_DOCS: u32 = 128;
+
+/// So many names of columns are kept open at most, if they are no longer than this. Questions make them up.
+const OPENED_MAX: usize = 48;
+const OPENED_NAME_MAX_BYTES: usize = 256;
 
 /// The search segments that a question is asked of.
 #[derive(Debug, Clone)]
@@ -51,8 +56,11 @@ pub(crate) struct Part {
     offsets: Arc<dyn ColumnValues<u64>>,
     timestamps: Arc<dyn ColumnValues<i64>>,
     sessions: Option<BytesColumn>,
+    partial: Option<Column<u64>>,
     /// All columns, by the names they have in the file.
     columns: ColumnarReader,
+    /// Those that filters asked for, by the names that readers of fast fields know them by.
+    opened: Mutex<HashMap<String, Arc<[DynamicColumn]>>>,
     /// The times of every [`BLOCK_DOCS`] documents.
     blocks: TimeTable,
     /// The times of every [`RUN_DOCS`].
@@ -75,6 +83,7 @@ impl Part {
         let offsets = one_each(reader.fast_fields().u64("offset")?);
         let timestamps = one_each(reader.fast_fields().i64("timestamp")?);
         let sessions = reader.fast_fields().bytes("session")?;
+        let partial = reader.fast_fields().u64("partial").ok();
         let file = segment
             .open_read(SegmentComponent::FastFields)
             .map_err(tantivy::TantivyError::from)?;
@@ -100,7 +109,9 @@ impl Part {
             offsets,
             timestamps,
             sessions,
+            partial: partial.filter(|column| column.values.num_vals() > 0),
             columns: all_columns,
+            opened: Mutex::default(),
             blocks: TimeTable::new(BLOCK_DOCS, blocks),
             runs: TimeTable::new(RUN_DOCS, runs),
             first_offset,
@@ -161,9 +172,34 @@ impl Part {
         self.sessions.as_ref()
     }
 
+    /// Returns the column that is 1 for events with paths that have no column, where there are any.
+    pub(crate) fn partial(&self) -> Option<&Column<u64>> {
+        self.partial.as_ref()
+    }
+
     /// Returns all columns, by the names they have in the file.
     pub(crate) fn columns(&self) -> &ColumnarReader {
         &self.columns
+    }
+
+    /// Returns the columns of a name, as readers of fast fields know it, and keeps them open: finding and opening those of one field
+    /// takes as long as judging the documents of a short answer.
+    pub(crate) fn opened(&self, name: &str) -> tantivy::Result<Arc<[DynamicColumn]>> {
+        let known = || self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(columns) = known().get(name) {
+            return Ok(columns.clone());
+        }
+        let handles = self.reader.fast_fields().dynamic_column_handles(name)?;
+        let columns: Result<Arc<[_]>, _> = handles.iter().map(|handle| handle.open()).collect();
+        let columns = columns?;
+        if name.len() <= OPENED_NAME_MAX_BYTES {
+            let mut known = known();
+            if known.len() == OPENED_MAX {
+                known.clear();
+            }
+            known.insert(name.to_owned(), columns.clone());
+        }
+        Ok(columns)
     }
 
     /// Returns the earliest and the latest timestamp.
@@ -198,6 +234,14 @@ impl Part {
     /// Returns the earliest and latest timestamps of all runs: there is a whole number of them in every block.
     pub(crate) fn runs(&self) -> &TimeTable {
         &self.runs
+    }
+}
+
+#[cfg(test)]
+impl Part {
+    /// Returns how many names of columns are kept open.
+    pub(crate) fn names_opened(&self) -> usize {
+        self.opened.lock().expect("nothing panics with it").len()
     }
 }
 

@@ -299,6 +299,7 @@ impl Planner<'_> {
         let of_text = |text: &str| -> Option<Box<dyn Query>> {
             let words = super::words::words(text);
             let candidates = Candidates {
+                parts: self.parts.clone(),
                 field: field.clone(),
                 terms: words
                     .iter()
@@ -439,6 +440,7 @@ impl Planner<'_> {
 /// Documents of which a string of a field may be these words in a row.
 #[derive(Debug, Clone)]
 struct Candidates {
+    parts: Parts,
     field: Field,
     terms: Vec<Term>,
 }
@@ -464,7 +466,7 @@ impl MakeDocs for Candidates {
             return Ok(Box::new(EmptyScorer));
         }
         // Where each candidate may have to be read from the log, as few as can be.
-        let few = has_values_left_out(&self.field, reader)?;
+        let few = has_values_left_out(&self.field, self.parts.of(reader)?)?;
         if !few && rarest >= reader.max_doc() / HELPFUL_SHARE {
             return Ok(Box::new(AllScorer::new(reader.max_doc())));
         }

@@ -271,10 +271,8 @@ impl<'q> Values<'q> {
         };
         values.nulls = marks(NULL_ROOT)?;
         values.left_out = marks(LEFT_OUT_ROOT)?;
-        values.partial = fast
-            .u64("partial")
-            .ok()
-            .filter(|column| column.values.num_vals() > 0 && column.max_value() > 0);
+        let partial = part.partial().filter(|column| column.max_value() > 0);
+        values.partial = partial.cloned();
         Ok(values)
     }
 
