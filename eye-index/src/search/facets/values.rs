@@ -195,9 +195,11 @@ impl<'c> Tally<'c> {
         }
     }
 
-    /// Adds up what was counted, and returns how much.
+    /// Adds up what was counted, and returns how much. Panics, as counting does, at a place that the dictionary does not have.
     fn close(self) -> u64 {
         for beside in self.beside.iter().flat_map(|beside| beside.iter()) {
+            let beyond = beside.iter().skip(self.counts.len());
+            assert_eq!(beyond.sum::<u32>(), 0, "places that the dictionary lacks");
             for (count, more) in self.counts.iter_mut().zip(beside) {
                 *count += more;
             }
@@ -556,5 +558,37 @@ impl<'q> Values<'q> {
         rows.sort_unstable();
         rows.dedup();
         slots.found = found;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn few_places_and_many_are_tallied_to_the_last() {
+        for strings in [3, 256, 257, 1000] {
+            let mut counts = vec![0; strings];
+            let mut expected = counts.clone();
+            let mut tally = Tally::new(&mut counts);
+            for events in [0, 1, 4, 6, 1023] {
+                let places: Vec<usize> = (0..events).map(|at| at * at % strings).collect();
+                for place in &places {
+                    expected[*place] += 1;
+                }
+                tally.count(&places, |place| place as u64);
+            }
+            assert_eq!(tally.close(), 1034);
+            assert_eq!(counts, expected);
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "places that the dictionary lacks")]
+    fn a_place_that_the_dictionary_lacks_is_not_passed_over() {
+        let mut counts = [0; 3];
+        let mut tally = Tally::new(&mut counts);
+        tally.count(&[0, 2, 9], |place| place);
+        tally.close();
     }
 }
