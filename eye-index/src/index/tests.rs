@@ -249,6 +249,73 @@ fn strings_of_columns_are_the_same_kept_and_unpacked_anew() {
 }
 
 #[test]
+fn figures_of_a_value_in_a_range_of_time_are_of_the_events_in_it() {
+    let store = open_with(tempfile::tempdir().unwrap(), 1 << 20);
+    let start = "2021-01-01T00:00:00Z"
+        .parse::<chrono::DateTime<chrono::Utc>>()
+        .unwrap();
+    let at = |second: usize| start + chrono::Duration::seconds(i64::try_from(second).unwrap());
+    // In order, and then in none.
+    let second = |number: usize| {
+        if number < 600 {
+            number
+        } else {
+            number * 7919 % 700
+        }
+    };
+    let value = |number: usize| number * 31 % 90;
+    let events: Vec<(String, String)> = (0..1200)
+        .map(|number| {
+            let data = json!({"path": format!("/{}", value(number))});
+            (at(second(number)).to_rfc3339(), data.to_string())
+        })
+        .collect();
+    let sent = events
+        .iter()
+        .map(|(time, data)| (1, "a", time.as_str(), data.as_str()));
+    store.send(&sent.collect::<Vec<_>>());
+    let registry = store.log.registry();
+    let fields = [FieldColumns::named("name", &registry).unwrap()];
+    let options = FacetOptions {
+        size: 5,
+        times: false,
+    };
+    // Runs of 128 begin and end at some of these.
+    let seconds = [0, 1, 126, 127, 128, 129, 255, 256, 300, 599, 600, 699, 700];
+    for wanted in [
+        None,
+        Some(0),
+        Some(1),
+        Some(31),
+        Some(32),
+        Some(63),
+        Some(64),
+        Some(89),
+    ] {
+        let q = wanted.map_or("*".to_owned(), |wanted| format!("path:\"/{wanted}\""));
+        let request = store.request(&q, Order::NewestFirst, 2000);
+        for (from, to) in seconds
+            .into_iter()
+            .flat_map(|from| seconds.map(|to| (from, to)))
+        {
+            let request = SearchRequest {
+                from: Some(at(from).timestamp_micros()),
+                to: Some(at(to).timestamp_micros()),
+                ..request.clone()
+            };
+            let inside = (0..events.len())
+                .filter(|number| (from..to).contains(&second(*number)))
+                .filter(|number| wanted.is_none_or(|wanted| wanted == value(*number)));
+            let expected = inside.count();
+            let (total, _) = store.index.facets(&request, &fields, options).unwrap();
+            assert_eq!(total, expected as u64, "{q} {from} {to}");
+            let hits = store.index.search(&request).unwrap().hits;
+            assert_eq!(hits.len(), expected, "{q} {from} {to}");
+        }
+    }
+}
+
+#[test]
 fn few_columns_are_kept_open_however_many_are_asked_for() {
     let store = open(tempfile::tempdir().unwrap());
     store.send(&[(1, "n", "2021-01-01 00:00:00", r#"{"path": "/a", "n": 1}"#)]);
