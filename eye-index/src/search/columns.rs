@@ -139,7 +139,7 @@ impl Sieve for FieldSieve {
                 let found = std::mem::take(&mut self.ords);
                 let mut ords = found.iter().copied();
                 docs.retain(|doc| match ords.next().flatten() {
-                    Some(ord) => match strings.judgement(ord) {
+                    Some(ord) => match strings.judged.of(ord) {
                         PASSES => true,
                         FAILS => false,
                         _ => self.passes(*doc),
@@ -185,11 +185,13 @@ struct Strings {
     name: String,
     column: StrColumn,
     unpacked: Arc<Unpacked>,
-    /// Two bits per value of the dictionary.
-    judged: Vec<AtomicU64>,
+    judged: Judgements,
 }
 
-/// So many values' judgements are in one number.
+/// What is known of the values of a dictionary, two bits each: a segment has thousands, and most are never asked for.
+struct Judgements(Vec<AtomicU64>);
+
+/// So many are in one number.
 const JUDGED_TOGETHER: usize = 32;
 const NOT_JUDGED: u64 = 0;
 const PASSES: u64 = 1;
@@ -208,9 +210,7 @@ impl Columns {
         let strings = |name: &str, column: StrColumn| Strings {
             segment: part.id(),
             name: name.to_owned(),
-            judged: (0..column.num_terms().div_ceil(JUDGED_TOGETHER))
-                .map(|_| AtomicU64::new(0))
-                .collect(),
+            judged: Judgements::none_of(column.num_terms()),
             column,
             unpacked: unpacked.clone(),
         };
@@ -352,39 +352,47 @@ impl Columns {
     }
 }
 
-impl Strings {
-    /// Returns where the judgement of a value is: the number, and how far up in it.
-    fn place(&self, ord: u64) -> Option<(&AtomicU64, usize)> {
-        let ord = usize::try_from(ord).ok()?;
-        let judged = self.judged.get(ord / JUDGED_TOGETHER)?;
-        Some((judged, ord % JUDGED_TOGETHER * 2))
+impl Judgements {
+    /// Returns what is known of so many values at first: nothing.
+    fn none_of(values: usize) -> Self {
+        let numbers = 0..values.div_ceil(JUDGED_TOGETHER);
+        Self(numbers.map(|_| AtomicU64::new(0)).collect())
     }
 
-    /// Returns what is known of a value.
-    fn judgement(&self, ord: u64) -> u64 {
+    /// Returns the number that a value's judgement is in, and how far up.
+    fn place(&self, ord: u64) -> Option<(&AtomicU64, usize)> {
+        let ord = usize::try_from(ord).ok()?;
+        let number = self.0.get(ord / JUDGED_TOGETHER)?;
+        Some((number, ord % JUDGED_TOGETHER * 2))
+    }
+
+    fn of(&self, ord: u64) -> u64 {
         let place = self.place(ord);
-        place.map_or(UNREADABLE, |(judged, up)| {
-            judged.load(Ordering::Relaxed) >> up & 3
+        place.map_or(UNREADABLE, |(number, up)| {
+            number.load(Ordering::Relaxed) >> up & 3
         })
     }
 
-    /// Notes what is known of a value: whoever judges it finds the same.
+    /// Notes what is known of a value. Where two threads judge it they find the same, or one cannot read it, and both notes together
+    /// say that.
     fn note(&self, ord: u64, judgement: u64) {
-        if let Some((judged, up)) = self.place(ord) {
-            judged.fetch_or(judgement << up, Ordering::Relaxed);
+        if let Some((number, up)) = self.place(ord) {
+            number.fetch_or(judgement << up, Ordering::Relaxed);
         }
     }
+}
 
+impl Strings {
     /// Judges values that were not yet. What cannot be read stays as it was.
     fn judge_all(&self, ords: impl Iterator<Item = u64>, test: &Test, label: bool) {
         let mut ords: Vec<u64> = ords
-            .filter(|ord| self.judgement(*ord) == NOT_JUDGED)
+            .filter(|ord| self.judged.of(*ord) == NOT_JUDGED)
             .collect();
         ords.sort_unstable();
         ords.dedup();
         let judge = |ord, bytes: &[u8]| {
             if let Ok(value) = std::str::from_utf8(bytes) {
-                self.note(ord, judgement_of(test, value, label));
+                self.judged.note(ord, judgement_of(test, value, label));
             }
         };
         // What this leaves out is not judged.
@@ -396,13 +404,13 @@ impl Strings {
     fn answer(&self, doc: DocId, test: &Test, label: bool) -> Answer {
         let mut found = Answer::No;
         for ord in self.column.term_ords(doc) {
-            if self.judgement(ord) == NOT_JUDGED {
+            if self.judged.of(ord) == NOT_JUDGED {
                 self.judge_all(std::iter::once(ord), test, label);
-                if self.judgement(ord) == NOT_JUDGED {
-                    self.note(ord, UNREADABLE);
+                if self.judged.of(ord) == NOT_JUDGED {
+                    self.judged.note(ord, UNREADABLE);
                 }
             }
-            match self.judgement(ord) {
+            match self.judged.of(ord) {
                 PASSES => return Answer::Yes,
                 FAILS => {}
                 _ => found = Answer::Ask,
@@ -489,5 +497,27 @@ fn rounded(test: &Test, value: f64) -> Answer {
             _ => Answer::No,
         },
         _ => Answer::No,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_known_of_a_value_is_known_of_no_other() {
+        for values in [1, 31, 32, 33, 100] {
+            let judged = Judgements::none_of(values);
+            let judgement = |ord: u64| ord % 3 + 1;
+            for ord in 0..values as u64 {
+                assert_eq!(judged.of(ord), NOT_JUDGED);
+                for _ in 0..2 {
+                    judged.note(ord, judgement(ord));
+                }
+                assert!((0..=ord).all(|ord| judged.of(ord) == judgement(ord)));
+            }
+            // What no dictionary of so many has is not known.
+            assert_eq!(judged.of(values as u64 + 64), UNREADABLE);
+        }
     }
 }
