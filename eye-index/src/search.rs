@@ -29,14 +29,13 @@ pub(crate) mod shards;
 pub mod steps;
 mod threads;
 mod time;
-mod unpacked;
 pub mod watch;
 pub mod words;
 
 pub(crate) use collect::{collect, count, in_log_order};
+pub(crate) use columns::Unpacked;
 pub(crate) use flatten::Flattener;
 pub(crate) use log_check::LogCheck;
 pub(crate) use matching::Matching;
 pub(crate) use plan::plan;
 pub(crate) use schema::Fields;
-pub(crate) use unpacked::Unpacked;

@@ -479,7 +479,7 @@ pub(crate) fn aggregate(matching: &Matching<'_>, aggs: &Aggs) -> Result<Aggregat
             }
         }
         let fast = part.reader.fast_fields();
-        let partial = fast.u64("partial").ok();
+        let partial = part.partial();
         let partial = partial.filter(|column| !aggs.left_out.is_empty() && column.max_value() > 0);
         let mut left_out = Vec::new();
         for name in &aggs.left_out {
@@ -490,7 +490,7 @@ pub(crate) fn aggregate(matching: &Matching<'_>, aggs: &Aggs) -> Result<Aggregat
             }
         }
         let not_seen = |doc: &&DocId| {
-            partial.as_ref().is_some_and(|partial| partial.first(**doc) == Some(1))
+            partial.is_some_and(|partial| partial.first(**doc) == Some(1))
                 || left_out.iter().any(|column| column.first(**doc).is_some())
         };
         let mut unseen = 0u64;

@@ -20,7 +20,7 @@ use super::log_check::LogCheck;
 use super::part::{Part, TimeTable};
 use super::plan::Plan;
 use super::schema::Fields;
-use super::threads::for_each;
+use super::threads;
 use crate::error::SearchError;
 use crate::page::{Hit, Order, SearchAnswer, SearchRequest};
 
@@ -234,7 +234,7 @@ impl Walk<'_> {
             .filter(|blocks| !self.has_finished(blocks[0].part))
             .collect();
         let shared = self.are_shared(of_parts.len());
-        let found = for_each(of_parts.len(), shared, |place| {
+        let found = threads::map(of_parts.len(), shared, |place| {
             let mut found = rows.anew();
             self.read_of_part(of_parts[place], read, &mut found)?;
             Ok(found.best)
@@ -279,7 +279,7 @@ impl Walk<'_> {
             .chunk_by(|a, b| blocks[*a].part == blocks[*b].part)
             .collect();
         let shared = self.are_shared(of_parts.len());
-        let found = for_each(of_parts.len(), shared, |place| {
+        let found = threads::map(of_parts.len(), shared, |place| {
             let index = blocks[of_parts[place][0]].part;
             let mut docs = self.scorer(index)?;
             if docs.cost() <= FEW_DOCS {

@@ -2,6 +2,8 @@
 //!
 //! What must stay true: an answer is "yes", "no", or "ask the log", and never a guess.
 
+mod unpacked;
+
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,7 +21,7 @@ use super::matches::{
 };
 use super::part::{Part, Parts};
 use super::query::{Field, Scalar, Test};
-use super::unpacked::Unpacked;
+pub(crate) use unpacked::Unpacked;
 
 /// Beyond this, doubles skip integers.
 const EXACT_DOUBLE: f64 = 9_007_199_254_740_992.0;

@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use eye_log::{Lookup, Offset, Reader, Registry};
 
+use super::columns::Unpacked;
 use super::matches::Subject;
-use super::unpacked::Unpacked;
 use crate::asker::Asker;
 use crate::bounds::Memory;
 use crate::error::SearchError;

@@ -13,7 +13,7 @@ use super::log_check::LogCheck;
 use super::part::Part;
 use super::plan::Plan;
 use super::schema::Fields;
-use super::threads::for_each;
+use super::threads;
 use crate::error::SearchError;
 use crate::page::SearchRequest;
 
@@ -105,7 +105,7 @@ impl<'q> Matching<'q> {
         work: impl Fn(&Arc<Part>, Docs) -> Result<R, SearchError> + Sync,
     ) -> Result<Vec<R>, SearchError> {
         let all: u64 = self.parts.iter().map(|part| u64::from(part.docs())).sum();
-        let results = for_each(self.parts.len(), all > ALONE_MAX_DOCS, |place| {
+        let results = threads::map(self.parts.len(), all > ALONE_MAX_DOCS, |place| {
             let part = self.parts[place];
             let docs = self.docs(part)?;
             if docs.len() == 0 {

@@ -12,7 +12,7 @@ static PROCESSORS: LazyLock<usize> =
 
 /// Does `work` for every number below `count`, on as many threads as there are processors or, not `shared`, on this one, and returns what
 /// came of it in order.
-pub(crate) fn for_each<R: Send>(
+pub(crate) fn map<R: Send>(
     count: usize,
     shared: bool,
     work: impl Fn(usize) -> Result<R, SearchError> + Sync,
