@@ -151,6 +151,7 @@ fn check(store: Uuid, json: &[u8]) -> [u8; CHECK_BYTES] {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::operation::Field;
 
     const STORE: Uuid = Uuid::from_u128(9);
 
@@ -170,7 +171,7 @@ mod tests {
     }
 
     fn resume(list: &str, query: &str) -> Result<(Cursor, Parameters), Code> {
-        let known = ["q", "from", "limit", "cursor", "as_of", "stale", "count"];
+        let known = ["q", "from", "limit", "cursor", "as_of", "stale", "count"].map(Field::text);
         let mut parameters = Parameters::from_query(Some(query), &known).unwrap();
         let resumed =
             Cursor::resume(list, &mut parameters, STORE).map_err(|problem| problem.code())?;

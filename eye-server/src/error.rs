@@ -13,6 +13,8 @@ use eye_index::search::parse::QueryError;
 use eye_log::{AppendError, ChangeError, InvalidCode, InvalidEvent, QueueFull, ReadError};
 use serde_json::{Map, Value, json};
 
+use crate::operation::{Component, Field, Shape};
+
 /// How soon to try again when a queue is full, seconds.
 const RETRY_SOON: u64 = 1;
 /// How soon to try again when somebody has to make room first, seconds.
@@ -49,9 +51,49 @@ pub enum Code {
     Gone,
 }
 
+/// Every code there is, as clients see it.
+const CODES: [&str; 25] = {
+    let all = [
+        Code::MalformedJson,
+        Code::InvalidEvent,
+        Code::FutureTimestamp,
+        Code::SessionConflict,
+        Code::IdConflict,
+        Code::TooLarge,
+        Code::TooDeep,
+        Code::UnsupportedType,
+        Code::Unauthorized,
+        Code::Forbidden,
+        Code::NotFound,
+        Code::Conflict,
+        Code::MethodNotAllowed,
+        Code::BadParameter,
+        Code::BadQuery,
+        Code::QueryBound,
+        Code::QueryTimeout,
+        Code::BadCursor,
+        Code::RuleViolation,
+        Code::RateLimited,
+        Code::Overloaded,
+        Code::DiskFull,
+        Code::Damaged,
+        Code::Recovering,
+        Code::Gone,
+    ];
+    let mut names = [""; 25];
+    let mut at = 0;
+    while at < names.len() {
+        assert!(all[at] as usize == at, "in their order, none missing");
+        names[at] = all[at].facts().0;
+        at += 1;
+    }
+    assert!(Code::Gone as usize + 1 == names.len(), "the last one");
+    names
+};
+
 impl Code {
     /// Returns the code's name, its usual status and its title.
-    fn facts(self) -> (&'static str, StatusCode, &'static str) {
+    const fn facts(self) -> (&'static str, StatusCode, &'static str) {
         use StatusCode as S;
         match self {
             Self::MalformedJson => ("malformed_json", S::BAD_REQUEST, "The body is not JSON"),
@@ -138,6 +180,78 @@ impl From<InvalidCode> for Code {
 
 /// Messages by field.
 pub type FieldErrors = BTreeMap<String, Vec<String>>;
+
+/// One of many that was refused.
+pub(crate) static REFUSED: Component = Component::object(
+    "Refused",
+    &[
+        Field::whole("index"),
+        Field::whole("line").optional(),
+        Field::text("code"),
+        Field::text("rejection").or_null(),
+        Field::of("errors", &FIELD_ERRORS),
+    ],
+);
+
+/// A mistake in a query.
+pub(crate) static MISTAKE: Component = Component::object(
+    "Mistake",
+    &[
+        Field::whole("position"),
+        Field::whole("length"),
+        Field::list("expected", &Shape::Text),
+        Field::text("suggestion").optional().or_null(),
+        Field::text("message"),
+    ],
+);
+
+/// Messages by field, as they are answered.
+pub(crate) static FIELD_ERRORS: Component =
+    Component::new("FieldErrors", "", Shape::ByName(&Shape::List(&Shape::Text)));
+
+/// A problem as it is answered.
+pub(crate) static PROBLEM: Component = Component::object(
+    "Problem",
+    &[
+        Field::text("type"),
+        Field::text("title"),
+        Field::whole("status"),
+        Field::one_of("code", &CODES),
+        Field::text("message"),
+        Field::text("detail"),
+        Field::text("request_id"),
+        Field::new(
+            "errors",
+            Shape::Either(&[
+                Shape::ByName(&Shape::List(&Shape::Either(&[
+                    Shape::Text,
+                    Shape::Of(&MISTAKE),
+                ]))),
+                Shape::List(&Shape::Of(&REFUSED)),
+            ]),
+        )
+        .optional()
+        .about("Messages by field; of a query, its mistakes; of many events, the refused ones."),
+        Field::whole("line").optional(),
+        Field::whole("column").optional(),
+        Field::whole("limit").optional(),
+        Field::whole("retry_after").optional(),
+        Field::uuid("rejection")
+            .optional()
+            .about("As what it is kept."),
+        Field::text("bound").optional(),
+        Field::text("clause").optional(),
+        Field::new("offsets", Shape::ListOf(&Shape::Whole, 2, 2))
+            .optional()
+            .about("The damaged range: first and end."),
+        Field::whole("accepted").optional(),
+        Field::whole("duplicates").optional(),
+        Field::whole("rejected").optional(),
+        Field::whole("first_offset").optional().or_null(),
+        Field::whole("last_offset").optional().or_null(),
+        Field::boolean("errors_truncated").optional(),
+    ],
+);
 
 /// Holds an answer of status 400 or more. Becomes a response whose body is written by
 /// `envelope`, which knows the request's id.

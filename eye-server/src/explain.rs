@@ -9,10 +9,40 @@ use eye_index::search::query::{Clause, Field, Kind, Span, Test, closest, did_you
 use serde_json::{Value, json};
 
 use crate::error::Problem;
+use crate::operation::{Component, Field as Named, Shape};
 use crate::state::AppState;
 
 /// So many fields are looked at for one that nobody has.
 const NEAR_MAX: usize = 20;
+
+/// What is said of a query that is to be explained.
+pub(crate) static EXPLANATION: Component = Component::object(
+    "Explanation",
+    &[
+        Named::list(
+            "clauses",
+            &Shape::Object(&[
+                Named::text("clause"),
+                Named::whole("position"),
+                Named::whole("hits"),
+            ]),
+        ),
+        Named::text("killed_by").or_null(),
+        Named::whole("outside_time_range"),
+        Named::list(
+            "unknown_fields",
+            &Shape::Object(&[Named::text("field"), Named::text("did_you_mean").or_null()]),
+        ),
+        Named::list(
+            "hints",
+            &Shape::Object(&[
+                Named::text("clause"),
+                Named::text("instead"),
+                Named::whole("hits"),
+            ]),
+        ),
+    ],
+);
 
 /// Returns `{"clauses": [{"clause", "position", "hits"}], "killed_by", "outside_time_range", "unknown_fields": [{"field",
 /// "did_you_mean"}], "hints"}` of a question. Clauses are those that all have to hold, each asked alone, with the same times and

@@ -13,6 +13,7 @@ mod ingest;
 mod listing;
 pub mod logging;
 mod metrics;
+mod operation;
 mod parameters;
 mod question;
 mod registrar;

@@ -15,10 +15,13 @@ use uuid::Uuid;
 use crate::auth::Scope;
 use crate::cursor::{Cursor, Last};
 use crate::error::Problem;
+use crate::explain::EXPLANATION;
+use crate::operation::{Component, Field, Shape};
 use crate::parameters::Parameters;
+use crate::routes::search::aggregations::AGGREGATIONS;
 use crate::state::AppState;
 use crate::view::{View, Wanted, write_events_with};
-use crate::wire::{write_number, write_time};
+use crate::wire::{EVENT, write_number, write_time};
 
 /// How a list of events differs from others.
 pub(crate) struct Kind {
@@ -31,6 +34,27 @@ pub(crate) struct Kind {
     /// The smallest `limit`.
     pub(crate) limit_least: usize,
 }
+
+/// A page of events.
+pub(crate) static EVENTS: Component = Component::object(
+    "Events",
+    &[
+        Field::list("events", &Shape::Of(&EVENT)),
+        Field::text("next").or_null(),
+        Field::whole("as_of"),
+        Field::whole("indexed_through"),
+        Field::boolean("exact"),
+        Field::whole("count").optional(),
+        Field::text("from").optional().or_null(),
+        Field::text("to").optional().or_null(),
+        Field::whole("took_ms").optional(),
+        Field::of("explain", &EXPLANATION).optional(),
+        Field::of("aggs", &AGGREGATIONS).optional(),
+        Field::whole("aggs_unseen")
+            .optional()
+            .about("Matches with values that the aggregations do not see, where there are any."),
+    ],
+);
 
 /// A page somebody asked for.
 pub(crate) struct Listing {

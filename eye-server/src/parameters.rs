@@ -7,11 +7,26 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use crate::error::{Code, Problem};
+use crate::operation::{Field, Shape};
 
 /// How many rows a page has at most.
 pub(crate) const PAGE_MAX: usize = 1000;
 /// How many rows a page has where nobody said.
 const PAGE_DEFAULT: usize = 100;
+/// The parameters that come up again and again.
+pub(crate) const ID: Field = Field::uuid("id").about("Its id.");
+pub(crate) const LIMIT: Field = Field::new("limit", Shape::Between(1, PAGE_MAX as i64))
+    .optional()
+    .about("Rows on a page, 1 to 1000; 100 where it is not given.");
+pub(crate) const LIMIT_OR_NONE: Field = Field::new("limit", Shape::Between(0, PAGE_MAX as i64))
+    .optional()
+    .about("Rows on a page, 0 to 1000; 100 where it is not given.");
+pub(crate) const CURSOR: Field = Field::text("cursor")
+    .optional()
+    .about("`next` of the page before. Keeps what was asked, the order, as_of and times.");
+pub(crate) const COUNT: Field = Field::boolean("count")
+    .optional()
+    .about("`true` counts every match.");
 /// The parameters that are numbers, and those that are true or false, where they stand in a JSON body.
 const NUMBERS: [&str; 2] = ["limit", "as_of"];
 const BOOLEANS: [&str; 3] = ["count", "highlight", "explain"];
@@ -22,14 +37,14 @@ pub(crate) struct Parameters(BTreeMap<String, String>);
 
 impl Parameters {
     /// Reads a query string. A name that is not among `known`, or that is given twice, is refused.
-    pub(crate) fn from_query(query: Option<&str>, known: &[&str]) -> Result<Self, Problem> {
+    pub(crate) fn from_query(query: Option<&str>, known: &[Field]) -> Result<Self, Problem> {
         Ok(Self::with_list(query, known, "")?.0)
     }
 
     /// Does the same where the parameter `list` may be given again and again; also returns its values, in order.
     pub(crate) fn with_list(
         query: Option<&str>,
-        known: &[&str],
+        known: &[Field],
         list: &str,
     ) -> Result<(Self, Vec<String>), Problem> {
         let mut given = BTreeMap::new();
@@ -44,7 +59,7 @@ impl Parameters {
                 Problem::new(Code::BadParameter, "The query string is not UTF-8.")
             })?;
             let value = decode(value).ok_or_else(|| Problem::parameter(&name, "is not UTF-8."))?;
-            if !known.contains(&name.as_str()) {
+            if !known.iter().any(|field| field.name == name) {
                 return Err(unknown(&name, known));
             }
             if name == list {
@@ -266,8 +281,9 @@ fn with_plus(text: &str) -> Option<String> {
     (time.contains(':') && zone.len() == 5).then(|| format!("{time}+{zone}"))
 }
 
-fn unknown(name: &str, known: &[&str]) -> Problem {
-    Problem::parameter(name, format!("unknown parameter.{}", guess(name, known)))
+fn unknown(name: &str, known: &[Field]) -> Problem {
+    let known: Vec<&str> = known.iter().map(|field| field.name).collect();
+    Problem::parameter(name, format!("unknown parameter.{}", guess(name, &known)))
 }
 
 /// Returns ` Did you mean …?` for a name that is close to a known one, else what is known.
@@ -322,7 +338,7 @@ mod tests {
     fn a_query_string_is_decoded() {
         let parameters = Parameters::from_query(
             Some("q=caf%C3%A9+au%20lait&&name=100%&x"),
-            &["q", "name", "x"],
+            &[Field::text("q"), Field::text("name"), Field::text("x")],
         )
         .unwrap();
         assert_eq!(parameters.text("q"), Some("café au lait"));
@@ -332,7 +348,7 @@ mod tests {
 
     #[test]
     fn unknown_names_are_refused_with_a_guess() {
-        let known = ["session_id", "category", "timestamp_after", "limit"];
+        let known = ["session_id", "category", "timestamp_after", "limit"].map(Field::text);
         for (name, meant) in [
             ("sesion_id", "session_id"),
             ("catgeory", "category"),
@@ -347,7 +363,7 @@ mod tests {
             );
             assert!(body["errors"][name][0].is_string());
         }
-        assert!(guess("zzzzzz", &known).starts_with(" Known here"));
+        assert!(guess("zzzzzz", &["a", "b"]).starts_with(" Known here"));
         assert!(Parameters::from_query(Some("limit=1&limit=2"), &known).is_err());
         assert!(Parameters::from_query(Some("limit=%ff"), &known).is_err());
     }
@@ -355,7 +371,7 @@ mod tests {
     #[test]
     fn limits_are_not_clamped() {
         let limit = |text: &str, least| {
-            Parameters::from_query(Some(text), &["limit"])
+            Parameters::from_query(Some(text), &[LIMIT])
                 .unwrap()
                 .limit(least)
                 .ok()

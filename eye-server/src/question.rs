@@ -10,12 +10,28 @@ use eye_log::{ApplicationId, Offset, Registry};
 use crate::auth::Scope;
 use crate::error::Problem;
 use crate::listing::{narrow, query};
+use crate::operation::{Field, Shape};
 use crate::parameters::Parameters;
 use crate::state::AppState;
 use crate::view::Wanted;
 
 /// The parameters that say which events.
-pub(crate) const PARAMETERS: [&str; 6] = ["q", "from", "to", "application", "as_of", "stale"];
+pub(crate) const Q: Field = Field::text("q")
+    .optional()
+    .about("What must hold of the events; without it, nothing.");
+pub(crate) const FROM: Field = Field::text("from")
+    .optional()
+    .about("From then on: RFC 3339, a date, now, or now-15m.");
+pub(crate) const TO: Field = Field::text("to").optional().about("Before then.");
+pub(crate) const APPLICATION: Field = Field::text("application")
+    .optional()
+    .about("Only this application's.");
+pub(crate) const AS_OF: Field = Field::new("as_of", Shape::From(0))
+    .optional()
+    .about("The state up to this offset.");
+pub(crate) const STALE: Field = Field::one_of("stale", &["ok"])
+    .optional()
+    .about("`ok`: never wait for the index.");
 
 /// Which events somebody asks about.
 #[derive(Debug, Clone)]
@@ -32,7 +48,7 @@ pub(crate) struct Question {
 }
 
 impl Question {
-    /// Reads [`PARAMETERS`]; `from` is inclusive, `to` is not.
+    /// Reads [`Q`], [`FROM`], which is inclusive, [`TO`], which is not, [`APPLICATION`], [`AS_OF`] and [`STALE`].
     pub(crate) fn of(
         state: &AppState,
         scope: Scope,

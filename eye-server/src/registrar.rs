@@ -14,9 +14,6 @@ use crate::parameters::Parameters;
 use crate::routes;
 use crate::state::AppState;
 
-/// The parameters of a page of the registry.
-pub(crate) const PAGE_PARAMETERS: [&str; 2] = ["limit", "cursor"];
-
 /// Makes a change durable and returns what it led to.
 pub(crate) async fn change(
     state: &AppState,
@@ -43,20 +40,12 @@ pub(crate) struct Page {
 }
 
 impl Page {
-    /// Reads `limit` and `cursor`.
-    pub(crate) fn of(state: &AppState, list: String, query: Option<&str>) -> Result<Self, Problem> {
-        Ok(Self::narrowed(state, list, query, &[])?.0)
-    }
-
-    /// Reads them beside the parameters `more`, which it returns too; a cursor holds those.
-    pub(crate) fn narrowed(
+    /// Reads `limit` and `cursor`; whatever else there is narrows the list, and a cursor holds it.
+    pub(crate) fn of(
         state: &AppState,
         list: String,
-        query: Option<&str>,
-        more: &[&str],
+        mut parameters: Parameters,
     ) -> Result<(Self, Parameters), Problem> {
-        let known = [&PAGE_PARAMETERS, more].concat();
-        let mut parameters = Parameters::from_query(query, &known)?;
         let cursor = Cursor::resume(&list, &mut parameters, state.store_id())?;
         let after = cursor.and_then(|cursor| match cursor.last {
             Last::Named(name) => Some(name),

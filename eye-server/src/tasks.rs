@@ -12,7 +12,8 @@ use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
-use crate::error::Problem;
+use crate::error::{PROBLEM, Problem};
+use crate::operation::{Component, Field, Shape};
 
 /// How many tasks that are over are remembered.
 const REMEMBERED_MAX: usize = 100;
@@ -21,6 +22,28 @@ const QUEUED_MAX: usize = 20;
 
 /// How often whoever waits for a task looks at it.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// A task as it is answered.
+pub(crate) static TASK: Component = Component::object(
+    "Task",
+    &[
+        Field::uuid("id"),
+        Field::one_of("kind", &["verify", "compact", "reindex", "retry"]),
+        Field::one_of(
+            "state",
+            &["queued", "running", "done", "failed", "cancelled"],
+        ),
+        Field::whole("done"),
+        Field::whole("total"),
+        Field::text("unit"),
+        Field::time("started"),
+        Field::whole("eta_s").or_null(),
+        Field::new("result", Shape::ByName(&Shape::Anything))
+            .or_null()
+            .about("What came of it, by its kind."),
+        Field::of("error", &PROBLEM).or_null(),
+    ],
+);
 
 /// The tasks of a running service. They are forgotten with it.
 #[derive(Debug, Clone)]

@@ -313,7 +313,7 @@ fn every_route_gives_every_kind_of_token_what_it_may_have() {
         })
         .collect();
     let known: BTreeSet<String> = rows().iter().map(|row| row.route.to_owned()).collect();
-    // A test of the router holds the document against it: a route that is missing here is found.
+    // The document is made of the router: a route that is missing here is found.
     assert_eq!(
         documented, known,
         "a route without a rule, or a rule without a route"

@@ -2,7 +2,7 @@
 //! it started, and nothing else, when it is dropped.
 
 use crate::http::{Answer, Client, Request};
-use crate::{binary, time};
+use crate::{binary, documented, time};
 use serde_json::{Value, json};
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read};
@@ -281,7 +281,7 @@ impl Eye {
             self.stop();
         }
         let running = self.launch.run();
-        self.client = Client::new(running.address());
+        self.client = Client::new(running.address()).documented();
         self.running = Some(running);
         self.wait_until_ready();
     }
@@ -350,6 +350,7 @@ impl Eye {
         loop {
             let answer = self.get("/health/ready").try_send();
             if answer.as_ref().is_ok_and(|answer| answer.status == 200) {
+                documented::learn(&self.client);
                 return;
             }
             let ended = self
@@ -449,7 +450,7 @@ impl Launch {
             self.data = folder.path().join("data");
         }
         let running = self.run();
-        let client = Client::new(running.address());
+        let client = Client::new(running.address()).documented();
         let mut eye = Eye {
             launch: self,
             _folder: folder,

@@ -1,7 +1,7 @@
 //! HTTP/1.1 over a plain socket. Requests go out exactly as written, answers come back exactly as sent, and nothing is
 //! ever sent twice: a client that quietly tries again would hide what these tests look for.
 
-use crate::json_text;
+use crate::{documented, json_text};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -17,6 +17,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub struct Client {
     address: SocketAddr,
     idle: Mutex<Vec<Connection>>,
+    /// Whether every answer has to be one that the service's document knows.
+    documented: bool,
 }
 
 impl Client {
@@ -25,6 +27,16 @@ impl Client {
         Client {
             address,
             idle: Mutex::new(Vec::new()),
+            documented: false,
+        }
+    }
+
+    /// Holds every answer against the document of the service.
+    #[must_use]
+    pub fn documented(self) -> Client {
+        Client {
+            documented: true,
+            ..self
         }
     }
 
@@ -129,6 +141,9 @@ impl Request<'_> {
     pub fn try_send(self) -> io::Result<Answer> {
         let mut connection = self.client.connection()?;
         let answer = connection.exchange(&self.bytes(), self.method == "HEAD")?;
+        if self.client.documented {
+            documented::check(&self.method, &self.target, &answer);
+        }
         if !answer.closes {
             self.client.idle.lock().unwrap().push(connection);
         }
@@ -310,6 +325,20 @@ pub struct Answer {
 }
 
 impl Answer {
+    /// Returns one that nobody sent.
+    #[cfg(test)]
+    pub(crate) fn of(status: u16, headers: &[(&str, &str)], body: &str) -> Answer {
+        let headers = headers.iter();
+        Answer {
+            status,
+            headers: headers
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                .collect(),
+            body: body.as_bytes().to_vec(),
+            closes: false,
+        }
+    }
+
     /// Returns a header's value; `name` in lower case.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers

@@ -6,6 +6,7 @@
 //! | `binary` | where the `eye` that cargo built lies, and that it is not an old one |
 //! | `eye` | a server of one's own on a throw-away folder: start, stop, kill, start again |
 //! | `http` | requests and answers over a plain socket, bytes unchanged |
+//! | `documented` | every answer held against the server's own document |
 //! | `json_text` | JSON as text: fields and strings as they were written |
 //! | `json_tree` | JSON as a tree that keeps repeated keys and digits |
 //! | `evaluator` | whether an event matches a question, by looking at its JSON: the judge of the query language |
@@ -20,6 +21,7 @@
 #![allow(clippy::cast_possible_truncation)]
 
 pub mod binary;
+mod documented;
 pub mod evaluator;
 pub mod events;
 mod eye;

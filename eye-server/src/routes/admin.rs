@@ -9,19 +9,50 @@ use serde_json::json;
 
 use crate::auth::Identity;
 use crate::error::{Code, Problem};
-use crate::parameters::Parameters;
-use crate::routes::health::condition;
+use crate::operation::{Answer, Field, Operation, Shape};
+use crate::router::OPENAPI;
+use crate::routes::health::{CONDITIONS, condition};
 use crate::routes::json as answer;
 use crate::state::AppState;
 use crate::view;
 
-/// The OpenAPI description, written by hand; a test holds it against the router.
-pub(crate) const OPENAPI: &str = include_str!("../openapi.json");
+/// What [`schema`] takes and answers.
+pub(crate) static SCHEMA: Operation = Operation::open("This description").answers(&[Answer::json(
+    200,
+    "This document.",
+    Shape::Json,
+)]);
 
 /// Answers `GET /api/schema`.
 pub(crate) async fn schema() -> Response {
-    answer(StatusCode::OK, OPENAPI)
+    answer(StatusCode::OK, OPENAPI.as_str())
 }
+
+/// What [`settings`] takes and answers.
+pub(crate) static SETTINGS: Operation =
+    Operation::reads("Every setting in force, and where it comes from").answers(&[Answer::json(
+        200,
+        "The settings. `text` is the value as a person would write it; \
+            secrets only say that they are set.",
+        Shape::Object(&[Field::list(
+            "settings",
+            &Shape::Object(&[
+                Field::text("name"),
+                Field::new(
+                    "value",
+                    Shape::Either(&[
+                        Shape::Any(&["string", "number", "boolean"]),
+                        Shape::List(&Shape::Text),
+                    ]),
+                )
+                .or_null(),
+                Field::text("unit").or_null(),
+                Field::text("text"),
+                Field::one_of("from", &["default", "flag", "environment", "file"]),
+                Field::text("where").or_null(),
+            ]),
+        )]),
+    )]);
 
 /// Answers `GET /admin/settings`: every setting in force and where it comes from.
 pub(crate) async fn settings(
@@ -30,10 +61,69 @@ pub(crate) async fn settings(
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
     identity.admin()?;
-    Parameters::from_query(query.as_deref(), &[])?;
+    SETTINGS.parameters(query.as_deref())?;
     let body = json!({"settings": state.settings().in_force()});
     Ok(answer(StatusCode::OK, body.to_string()))
 }
+
+/// What [`status`] takes and answers.
+pub(crate) static STATUS: Operation =
+    Operation::reads("Figures of the log and the index").answers(&[Answer::json(
+        200,
+        "How the service is.",
+        Shape::Object(&[
+            Field::text("version"),
+            Field::uuid("store"),
+            Field::time("started_at"),
+            Field::one_of("state", &CONDITIONS),
+            Field::text("detail"),
+            Field::whole("applications"),
+            Field::whole("tokens"),
+            Field::new(
+                "log",
+                Shape::Object(&[
+                    Field::whole("durable_end"),
+                    Field::whole("bytes"),
+                    Field::whole("events"),
+                    Field::list(
+                        "segments",
+                        &Shape::Object(&[
+                            Field::text("file"),
+                            Field::whole("base"),
+                            Field::whole("end"),
+                            Field::whole("bytes"),
+                            Field::whole("events"),
+                            Field::boolean("sealed"),
+                            Field::text("first_received_at").or_null(),
+                            Field::text("last_received_at").or_null(),
+                        ]),
+                    ),
+                ]),
+            ),
+            Field::new(
+                "index",
+                Shape::Object(&[
+                    Field::whole("indexed_through"),
+                    Field::whole("lag"),
+                    Field::whole("search_through"),
+                    Field::whole("catalog_through"),
+                    Field::boolean("merging"),
+                    Field::whole("sealing"),
+                    Field::whole("parts"),
+                    Field::whole("events"),
+                    Field::text("trouble").or_null(),
+                ]),
+            ),
+            Field::new(
+                "memory_for_requests",
+                Shape::Object(&[Field::whole("used"), Field::whole("limit")]),
+            ),
+            Field::new(
+                "queries",
+                Shape::Object(&[Field::whole("running"), Field::whole("limit")]),
+            ),
+        ]),
+    )]);
 
 /// Answers `GET /admin/status`.
 pub(crate) async fn status(
@@ -42,7 +132,7 @@ pub(crate) async fn status(
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
     identity.admin()?;
-    Parameters::from_query(query.as_deref(), &[])?;
+    STATUS.parameters(query.as_deref())?;
     let (_, condition, detail) = condition(&state);
     let folder = state.settings().data.join("log");
     let log = view::run(&state, move || {

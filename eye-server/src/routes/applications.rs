@@ -16,7 +16,8 @@ use crate::auth::{self, Identity};
 use crate::envelope::RequestId;
 use crate::error::Problem;
 use crate::listing;
-use crate::parameters::Parameters;
+use crate::operation::{Answer, Component, Field, Operation, Shape};
+use crate::parameters::{CURSOR, LIMIT};
 use crate::registrar::{Page, change};
 use crate::routes::{json as answer, tokens};
 use crate::state::AppState;
@@ -30,6 +31,57 @@ const LIMITS: [&str; 3] = ["retention_days", "max_bytes", "rate"];
 /// What `per_minute` is counted over, microseconds.
 const MINUTE: i64 = 60_000_000;
 
+/// An application with its figures.
+pub(crate) static APPLICATION: Component = Component::object(
+    "Application",
+    &[
+        Field::new("name", Shape::TextOf(1, 100)),
+        Field::boolean("active"),
+        Field::time("created_at"),
+        Field::whole("retention_days").or_null(),
+        Field::whole("max_bytes").or_null(),
+        Field::whole("rate").or_null(),
+        Field::whole("events"),
+        Field::whole("sessions"),
+        Field::boolean("sessions_exact").about(
+            "Where it is false there are more sessions than are told apart, \
+            and `sessions` is the least",
+        ),
+        Field::text("first").or_null(),
+        Field::text("last").or_null(),
+        Field::whole("per_minute"),
+        Field::whole("rejected_24h").or_null(),
+    ],
+);
+
+/// An application that was just registered.
+pub(crate) static NEW_APPLICATION: Component = Component::object(
+    "NewApplication",
+    &[
+        Field::text("name"),
+        Field::boolean("active"),
+        Field::text("token"),
+        Field::uuid("token_id"),
+        Field::time("created_at"),
+    ],
+);
+
+/// What [`create`] takes and answers.
+pub(crate) static CREATE: Operation =
+    Operation::writes("Register an application with its first token")
+        .fields(&[
+            Field::text("name"),
+            Field::new("token", Shape::TextOf(20, 255))
+                .optional()
+                .about("A secret that clients have already; without it one is drawn."),
+        ])
+        .answers(&[Answer::json(
+            201,
+            "The token is shown this once.",
+            Shape::Of(&NEW_APPLICATION),
+        )])
+        .problems(&[404, 409]);
+
 /// Answers `POST /applications`: registers one with a first token, in one step. The token is drawn, or one
 /// that its clients have already.
 pub(crate) async fn create(
@@ -39,8 +91,8 @@ pub(crate) async fn create(
     request: Request,
 ) -> Result<Response, Problem> {
     identity.admin()?;
-    Parameters::from_query(request.uri().query(), &[])?;
-    let body = Object::read(&state, request.into_body(), &["name", "token"]).await?;
+    CREATE.parameters(request.uri().query())?;
+    let body = CREATE.object(&state, request.into_body()).await?;
     let name = body
         .text("name")?
         .ok_or_else(|| Problem::parameter("name", "This field is required."))?;
@@ -70,6 +122,15 @@ pub(crate) async fn create(
     Ok(with_secret(answer(StatusCode::CREATED, body.to_string())))
 }
 
+/// What [`list`] takes and answers.
+pub(crate) static LIST: Operation = Operation::reads("List applications")
+    .query(&[LIMIT, CURSOR])
+    .answers(&[Answer::json(
+        200,
+        "A page of applications, by name.",
+        Shape::Page("applications", &Shape::Of(&APPLICATION)),
+    )]);
+
 /// Answers `GET /applications`.
 pub(crate) async fn list(
     State(state): State<AppState>,
@@ -77,7 +138,8 @@ pub(crate) async fn list(
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
     identity.admin()?;
-    let page = Page::of(&state, "applications".to_owned(), query.as_deref())?;
+    let parameters = LIST.parameters(query.as_deref())?;
+    let (page, _) = Page::of(&state, "applications".to_owned(), parameters)?;
     let rows = state
         .log()
         .registry()
@@ -97,6 +159,15 @@ pub(crate) async fn list(
     Ok(page.answer(&state, "applications", &rows, last))
 }
 
+/// What [`one`] takes and answers.
+pub(crate) static ONE: Operation = Operation::reads("One application")
+    .path(&[Field::text("name").about("Its name.")])
+    .answers(&[Answer::json(
+        200,
+        "The application.",
+        Shape::Of(&APPLICATION),
+    )]);
+
 /// Answers `GET /applications/{name}`.
 pub(crate) async fn one(
     State(state): State<AppState>,
@@ -105,12 +176,28 @@ pub(crate) async fn one(
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
     identity.admin()?;
-    Parameters::from_query(query.as_deref(), &[])?;
+    ONE.parameters(query.as_deref())?;
     let application = named(&state, name)?;
     let inner = state.clone();
     let body = view::run(&state, move || shape_now(&inner, &application)).await?;
     Ok(answer(StatusCode::OK, body.to_string()))
 }
+
+/// What [`update`] takes and answers.
+pub(crate) static UPDATE: Operation =
+    Operation::writes("Disable or enable it, or set what it may keep")
+        .path(&[Field::text("name").about("Its name.")])
+        .fields(&[
+            Field::boolean("active").optional(),
+            Field::new("retention_days", Shape::From(1)).optional(),
+            Field::new("max_bytes", Shape::From(0)).optional(),
+            Field::new("rate", Shape::From(1)).optional(),
+        ])
+        .answers(&[Answer::json(
+            200,
+            "The application.",
+            Shape::Of(&APPLICATION),
+        )]);
 
 /// Answers `PATCH /applications/{name}`: disables or enables it, or sets its limits.
 pub(crate) async fn update(
@@ -122,14 +209,9 @@ pub(crate) async fn update(
     body: Body,
 ) -> Result<Response, Problem> {
     identity.admin()?;
-    Parameters::from_query(query.as_deref(), &[])?;
+    UPDATE.parameters(query.as_deref())?;
     let application = named(&state, name)?;
-    let body = Object::read(
-        &state,
-        body,
-        &["active", "retention_days", "max_bytes", "rate"],
-    )
-    .await?;
+    let body = UPDATE.object(&state, body).await?;
     let limits = limits(&body, application.limits)?;
     let active = body.boolean("active")?;
     if active.is_none() && limits == application.limits && !body.names_any(&LIMITS) {

@@ -4,6 +4,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
+use crate::operation::{Answer, Field, Operation, Shape};
 use crate::routes::json as answer;
 
 const HTML: &str = "text/html; charset=utf-8";
@@ -13,6 +14,24 @@ const CSS: &str = "text/css; charset=utf-8";
 const ASK_AGAIN: &str = "no-cache";
 /// Pages elsewhere may keep the client for an hour.
 const AN_HOUR: &str = "public, max-age=3600";
+
+/// What [`root`] takes and answers.
+pub(crate) static ROOT: Operation = Operation::open("What answers here").answers(&[Answer::of(
+    200,
+    "Name and version; the page of `/api/docs` for browsers.",
+    &[
+        (
+            "application/json",
+            Shape::Object(&[
+                Field::text("service"),
+                Field::text("version"),
+                Field::text("schema"),
+                Field::text("docs"),
+            ]),
+        ),
+        ("text/html", Shape::Text),
+    ],
+)]);
 
 /// Answers `GET /`: the page to browsers, a few facts to everybody else.
 pub(crate) async fn root(headers: HeaderMap) -> Response {
@@ -33,20 +52,50 @@ pub(crate) async fn root(headers: HeaderMap) -> Response {
     response
 }
 
+/// What [`docs`] takes and answers.
+pub(crate) static DOCS: Operation =
+    Operation::open("A page that tries this API").answers(&[Answer::of(
+        200,
+        "A page that tries this API",
+        &[("text/html", Shape::Text)],
+    )]);
+
 /// Answers `GET /api/docs`.
 pub(crate) async fn docs() -> Response {
     asset(HTML, ASK_AGAIN, include_str!("../../assets/docs.html"))
 }
+
+/// What [`docs_script`] takes and answers.
+pub(crate) static DOCS_SCRIPT: Operation = Operation::open("Its script").answers(&[Answer::of(
+    200,
+    "Its script",
+    &[("text/javascript", Shape::Text)],
+)]);
 
 /// Answers `GET /api/docs/page.js`.
 pub(crate) async fn docs_script() -> Response {
     asset(JAVASCRIPT, ASK_AGAIN, include_str!("../../assets/docs.js"))
 }
 
+/// What [`docs_style`] takes and answers.
+pub(crate) static DOCS_STYLE: Operation = Operation::open("Its style").answers(&[Answer::of(
+    200,
+    "Its style",
+    &[("text/css", Shape::Text)],
+)]);
+
 /// Answers `GET /api/docs/page.css`.
 pub(crate) async fn docs_style() -> Response {
     asset(CSS, ASK_AGAIN, include_str!("../../assets/docs.css"))
 }
+
+/// What [`client`] takes and answers.
+pub(crate) static CLIENT: Operation =
+    Operation::open("The client for web pages").answers(&[Answer::of(
+        200,
+        "The client for web pages",
+        &[("text/javascript", Shape::Text)],
+    )]);
 
 /// Answers `GET /eye.js`.
 pub(crate) async fn client() -> Response {

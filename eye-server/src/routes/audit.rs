@@ -8,10 +8,23 @@ use serde_json::Value;
 
 use crate::auth::Identity;
 use crate::error::{Code, Problem};
+use crate::operation::{Answer, Operation, Shape};
+use crate::parameters::{CURSOR, LIMIT};
 use crate::registrar::Page;
 use crate::state::AppState;
 use crate::view;
-use crate::wire::control_line;
+use crate::wire::{CHANGE, control_line};
+
+/// What [`list`] takes and answers.
+pub(crate) static LIST: Operation = Operation::reads(
+    "Who changed what: registrations, tokens, limits, erasures and maintenance, newest first",
+)
+.query(&[LIMIT, CURSOR])
+.answers(&[Answer::json(
+    200,
+    "The changes, as the log keeps them",
+    Shape::Page("changes", &Shape::Of(&CHANGE)),
+)]);
 
 /// Answers `GET /admin/audit`: registrations, tokens, limits, erasures and maintenance as the log keeps them, each with the
 /// token that acted and the request that asked.
@@ -21,7 +34,8 @@ pub(crate) async fn list(
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
     identity.admin()?;
-    let page = Page::of(&state, "audit".to_owned(), query.as_deref())?;
+    let parameters = LIST.parameters(query.as_deref())?;
+    let (page, _) = Page::of(&state, "audit".to_owned(), parameters)?;
     let before = page.after().map_or(Ok(u64::MAX), |last| {
         last.parse().map_err(|_| {
             Problem::new(Code::BadCursor, "The cursor names no record.")

@@ -15,21 +15,65 @@ use crate::auth::{Identity, Scope};
 use crate::envelope::RequestId;
 use crate::error::{Code, Problem};
 use crate::listing::query;
-use crate::parameters::Parameters;
+use crate::operation::{Answer, Component, Field, Operation, Shape};
+use crate::parameters::{CURSOR, ID, LIMIT, Parameters};
+use crate::question::Q;
 use crate::registrar::Page;
 use crate::routes::json as answer;
 use crate::state::AppState;
 use crate::view::{self, Wanted};
-use crate::wire::Object;
 
 /// How many events one erasure takes at most; more are several erasures.
 const EVENTS_MAX: usize = 5_000_000;
+
+/// An erasure as it is answered.
+pub(crate) static ERASURE: Component = Component::object(
+    "Erasure",
+    &[
+        Field::uuid("id"),
+        Field::one_of("state", &["hidden", "compacting", "done"]),
+        Field::time("requested_at"),
+        Field::uuid("by").or_null(),
+        Field::new("filter", Shape::Object(&[Field::text("hash")])),
+        Field::whole("sessions"),
+        Field::whole("events"),
+        Field::new(
+            "certificate",
+            Shape::Object(&[
+                Field::list(
+                    "segments",
+                    &Shape::Object(&[
+                        Field::whole("base_offset"),
+                        Field::text("before").or_null(),
+                        Field::text("after").or_null(),
+                    ]),
+                ),
+                Field::time("checked_at"),
+                Field::whole("found"),
+                Field::text("sha256"),
+            ]),
+        )
+        .optional(),
+    ],
+);
 
 /// What is to be forgotten.
 enum What {
     Sessions(Vec<Uuid>),
     Query(String),
 }
+
+/// What [`session`] takes and answers.
+pub(crate) static SESSION: Operation = Operation::writes(
+    "Erase a session: hidden at once, gone from every byte after the next compaction",
+)
+.path(&[ID])
+.answers(&[Answer::json(
+    202,
+    "The erasure; Location names it.",
+    Shape::Of(&ERASURE),
+)])
+.problems(&[504]);
 
 /// Answers `DELETE /sessions/{id}`: 202 and the erasure.
 pub(crate) async fn session(
@@ -39,13 +83,27 @@ pub(crate) async fn session(
     id: Result<Path<String>, PathRejection>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
-    Parameters::from_query(query.as_deref(), &[])?;
+    SESSION.parameters(query.as_deref())?;
     let id = id
         .ok()
         .and_then(|Path(id)| Uuid::try_parse(&id).ok())
         .ok_or_else(|| Problem::not_found("A session of this id"))?;
     erase(&state, &identity, &request_id, What::Sessions(vec![id])).await
 }
+
+/// What [`create`] takes and answers.
+pub(crate) static CREATE: Operation =
+    Operation::writes("Erase sessions, or the events that a query finds now")
+        .fields(&[
+            Field::new("session_ids", Shape::ListOf(&Shape::Uuid, 1, usize::MAX)).optional(),
+            Q.about("The events that it finds now."),
+        ])
+        .answers(&[Answer::json(
+            202,
+            "The erasure; Location names it.",
+            Shape::Of(&ERASURE),
+        )])
+        .problems(&[404, 504]);
 
 /// Answers `POST /erasures {"session_ids" | "q"}`: 202 and the erasure.
 pub(crate) async fn create(
@@ -56,8 +114,8 @@ pub(crate) async fn create(
     body: Body,
 ) -> Result<Response, Problem> {
     may_erase(&identity)?;
-    Parameters::from_query(query.as_deref(), &[])?;
-    let body = Object::read(&state, body, &["session_ids", "q"]).await?;
+    CREATE.parameters(query.as_deref())?;
+    let body = CREATE.object(&state, body).await?;
     let what = match (body.texts("session_ids")?, body.text("q")?) {
         (Some(ids), None) if !ids.is_empty() => {
             let ids: Result<Vec<Uuid>, Problem> = ids
@@ -81,6 +139,11 @@ pub(crate) async fn create(
     erase(&state, &identity, &request_id, what).await
 }
 
+/// What [`one`] takes and answers.
+pub(crate) static ONE: Operation = Operation::reads("How far an erasure is, and its certificate")
+    .path(&[ID])
+    .answers(&[Answer::json(200, "The erasure.", Shape::Of(&ERASURE))]);
+
 /// Answers `GET /erasures/{id}`.
 pub(crate) async fn one(
     State(state): State<AppState>,
@@ -89,7 +152,7 @@ pub(crate) async fn one(
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
     may_erase(&identity)?;
-    Parameters::from_query(query.as_deref(), &[])?;
+    ONE.parameters(query.as_deref())?;
     let missing = || Problem::not_found("An erasure of this id");
     let id = id
         .ok()
@@ -100,6 +163,15 @@ pub(crate) async fn one(
     Ok(answer(StatusCode::OK, shape(&state, &erasure).to_string()))
 }
 
+/// What [`list`] takes and answers.
+pub(crate) static LIST: Operation = Operation::reads("What was asked to be erased")
+    .query(&[LIMIT, CURSOR])
+    .answers(&[Answer::json(
+        200,
+        "A page of erasures.",
+        Shape::Page("erasures", &Shape::Of(&ERASURE)),
+    )]);
+
 /// Answers `GET /erasures`.
 pub(crate) async fn list(
     State(state): State<AppState>,
@@ -107,7 +179,8 @@ pub(crate) async fn list(
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
     may_erase(&identity)?;
-    let page = Page::of(&state, "erasures".to_owned(), query.as_deref())?;
+    let parameters = LIST.parameters(query.as_deref())?;
+    let (page, _) = Page::of(&state, "erasures".to_owned(), parameters)?;
     let rows = visible(&state, &identity)
         .map(|erasure| {
             let key = format!("{:020} {}", erasure.requested_at, erasure.id);
@@ -157,7 +230,7 @@ async fn erase(
     let scope = may_erase(identity)?;
     let (actor, identity) = (identity.actor(request_id), *identity);
     // Complete, whatever it takes: what the index has not seen yet would stay.
-    let wanted = Wanted::of(state, &Parameters::from_query(None, &[])?, Needs::Both)?;
+    let wanted = Wanted::of(state, &Parameters::default(), Needs::Both)?;
     let erasure = view::read(state, wanted, move |state, view| {
         if !view.exact {
             return Err(view.missing("Everything to be erased"));

@@ -16,20 +16,23 @@ use uuid::Uuid;
 
 use crate::auth::{Identity, Scope};
 use crate::error::Problem;
-use crate::listing::{Kind, Listing};
-use crate::parameters::Parameters;
+use crate::listing::{EVENTS, Kind, Listing};
+use crate::operation::{Answer, Field, Operation, Shape};
+use crate::parameters::{CURSOR, ID, LIMIT};
+use crate::question::{APPLICATION, AS_OF, Q, STALE};
 use crate::routes::json;
 use crate::state::AppState;
 use crate::view::{self, Wanted};
+use crate::wire::EVENT;
 
 pub(crate) use parcel::{Judge, open_again};
-pub(crate) use send::{Nowhere, send, send_to_nowhere};
+pub(crate) use send::{Nowhere, SEND, send, send_to_nowhere};
 
 /// Neighbours on each side where nobody said how many, and at most.
-const CONTEXT: usize = 10;
-const CONTEXT_MAX: usize = 100;
+const NEIGHBOURS: usize = 10;
+const NEIGHBOURS_MAX: usize = 100;
 
-const LIST: Kind = Kind {
+const KIND: Kind = Kind {
     list: "events",
     times: ("timestamp_after", "timestamp_before"),
     orders: &[
@@ -39,20 +42,35 @@ const LIST: Kind = Kind {
     ],
     limit_least: 1,
 };
-const LIST_PARAMETERS: [&str; 12] = [
-    "session_id",
-    "category",
-    "name",
-    "timestamp_after",
-    "timestamp_before",
-    "application",
-    "q",
-    "limit",
-    "cursor",
-    "order",
-    "as_of",
-    "stale",
-];
+
+/// What [`list`] takes and answers.
+pub(crate) static LIST: Operation = Operation::reads("List events")
+    .query(&[
+        Field::uuid("session_id")
+            .optional()
+            .about("Only of this session."),
+        Field::text("category").optional().about("Exactly."),
+        Field::text("name").optional().about("Exactly."),
+        Field::text("timestamp_after")
+            .optional()
+            .about("Inclusive."),
+        Field::text("timestamp_before")
+            .optional()
+            .about("Exclusive."),
+        APPLICATION,
+        Q,
+        Field::one_of(
+            "order",
+            &["-session_id,-timestamp", "timestamp", "-timestamp"],
+        )
+        .optional()
+        .about("`-session_id,-timestamp` where it is not given."),
+        LIMIT,
+        CURSOR,
+        AS_OF,
+        STALE,
+    ])
+    .answers(&[Answer::json(200, "A page of events.", Shape::Of(&EVENTS))]);
 
 /// Answers `GET /events`.
 pub(crate) async fn list(
@@ -61,8 +79,8 @@ pub(crate) async fn list(
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
     let scope = identity.scope()?;
-    let parameters = Parameters::from_query(query.as_deref(), &LIST_PARAMETERS)?;
-    let listing = Listing::of(&state, scope, &LIST, parameters)?;
+    let parameters = LIST.parameters(query.as_deref())?;
+    let listing = Listing::of(&state, scope, &KIND, parameters)?;
     let body = view::read(&state, listing.wanted, move |state, view| {
         let mut out = listing.write(state, view, false)?;
         out.push(b'}');
@@ -72,6 +90,12 @@ pub(crate) async fn list(
     Ok(json(StatusCode::OK, body))
 }
 
+/// What [`one`] takes and answers.
+pub(crate) static ONE: Operation = Operation::reads("One event")
+    .path(&[ID])
+    .query(&[AS_OF, STALE])
+    .answers(&[Answer::json(200, "The event.", Shape::Of(&EVENT))]);
+
 /// Answers `GET /events/{id}`.
 pub(crate) async fn one(
     State(state): State<AppState>,
@@ -80,7 +104,7 @@ pub(crate) async fn one(
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
     let scope = identity.scope()?;
-    let parameters = Parameters::from_query(query.as_deref(), &["as_of", "stale"])?;
+    let parameters = ONE.parameters(query.as_deref())?;
     let wanted = Wanted::of(&state, &parameters, Needs::Search)?;
     let missing = || Problem::not_found("An event of this id");
     let id = id
@@ -96,6 +120,32 @@ pub(crate) async fn one(
     Ok(json(StatusCode::OK, body))
 }
 
+/// What [`context`] takes and answers.
+pub(crate) static CONTEXT: Operation = Operation::reads("An event and its neighbours in time")
+    .path(&[ID])
+    .query(&[
+        Field::new("before", Shape::Between(0, 100))
+            .optional()
+            .about("Neighbours before it; 10 where it is not given."),
+        Field::new("after", Shape::Between(0, 100))
+            .optional()
+            .about("Neighbours behind it; 10 where it is not given."),
+        Field::one_of("scope", &["session", "application"])
+            .optional()
+            .about("In its session, or in its application."),
+        AS_OF,
+        STALE,
+    ])
+    .answers(&[Answer::json(
+        200,
+        "Oldest first throughout",
+        Shape::Framed(&[
+            Field::list("before", &Shape::Of(&EVENT)),
+            Field::of("event", &EVENT),
+            Field::list("after", &Shape::Of(&EVENT)),
+        ]),
+    )]);
+
 /// Answers `GET /events/{id}/context`: its neighbours in time, in its session or its application.
 pub(crate) async fn context(
     State(state): State<AppState>,
@@ -104,16 +154,18 @@ pub(crate) async fn context(
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
     let scope = identity.scope()?;
-    let known = ["before", "after", "scope", "as_of", "stale"];
-    let parameters = Parameters::from_query(query.as_deref(), &known)?;
+    let parameters = CONTEXT.parameters(query.as_deref())?;
     let around = |name| match parameters.text(name) {
-        None => Ok(CONTEXT),
+        None => Ok(NEIGHBOURS),
         Some(text) => text
             .parse()
             .ok()
-            .filter(|count| *count <= CONTEXT_MAX)
+            .filter(|count| *count <= NEIGHBOURS_MAX)
             .ok_or_else(|| {
-                Problem::parameter(name, format!("must be a number from 0 to {CONTEXT_MAX}."))
+                Problem::parameter(
+                    name,
+                    format!("must be a number from 0 to {NEIGHBOURS_MAX}."),
+                )
             }),
     };
     let (before, after) = (around("before")?, around("after")?);

@@ -16,8 +16,9 @@ use sha2::{Digest as _, Sha256};
 use crate::auth::Identity;
 use crate::cursor::{Cursor, Last};
 use crate::error::Problem;
-use crate::parameters::Parameters;
-use crate::question::{self, Question};
+use crate::operation::{Answer, Field, Operation, Shape};
+use crate::parameters::CURSOR;
+use crate::question::{APPLICATION, AS_OF, FROM, Q, Question, STALE, TO};
 use crate::state::AppState;
 use crate::stream::{Gone, Outlet, stream};
 use crate::view::{self, View};
@@ -54,6 +55,41 @@ struct Export {
     hash: Sha256,
 }
 
+/// What [`export`] takes and answers.
+pub(crate) static EXPORT: Operation =
+    Operation::reads("Everything that matches, in the order of the log, streamed")
+        .query(&[
+            Q,
+            FROM,
+            TO,
+            APPLICATION,
+            AS_OF,
+            STALE,
+            Field::one_of("format", &["ndjson", "csv"])
+                .optional()
+                .about("ndjson where it is not given."),
+            Field::text("fields")
+                .optional()
+                .about("For CSV: columns, with commas between."),
+            Field::boolean("raw")
+                .optional()
+                .about("For CSV: cells that look like formulas stay as they are."),
+            Field::new("limit", Shape::From(1))
+                .optional()
+                .about("So many events; without it, all."),
+            CURSOR.about("`next` of an export with a limit."),
+        ])
+        .answers(&[Answer::of(
+            200,
+            "An event a line, last a line {export: {count, sha256, as_of, \
+            next, exact}}: without it the answer was cut short. CSV: \
+            trailers X-Eye-Count and X-Eye-Sha256.",
+            &[
+                ("application/x-ndjson", Shape::Text),
+                ("text/csv", Shape::Text),
+            ],
+        )]);
+
 /// Answers `GET /export`.
 pub(crate) async fn export(
     State(state): State<AppState>,
@@ -61,12 +97,7 @@ pub(crate) async fn export(
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
     let scope = identity.scope()?;
-    let known = [
-        &question::PARAMETERS[..],
-        &["format", "fields", "raw", "limit", "cursor"],
-    ]
-    .concat();
-    let mut parameters = Parameters::from_query(query.as_deref(), &known)?;
+    let mut parameters = EXPORT.parameters(query.as_deref())?;
     let cursor = Cursor::resume("export", &mut parameters, state.store_id())?;
     let mut question = Question::of(&state, scope, &parameters)?;
     let from = match &cursor {

@@ -10,8 +10,8 @@ use serde_json::{Map, Value, json};
 
 use crate::auth::Identity;
 use crate::error::Problem;
-use crate::parameters::Parameters;
-use crate::question::{self, Question};
+use crate::operation::{Answer, Field, Operation, Shape};
+use crate::question::{APPLICATION, AS_OF, FROM, Q, Question, STALE, TO};
 use crate::routes::json as answer;
 use crate::state::AppState;
 use crate::view::{self, View};
@@ -24,6 +24,49 @@ const NAMED_MAX: usize = 50;
 /// Values that are shown as examples of a field.
 const EXAMPLES: usize = 5;
 
+/// What [`facets`] takes and answers.
+pub(crate) static FACETS: Operation =
+    Operation::reads("The most frequent values of fields, over all matches")
+        .query(&[
+            Q,
+            FROM,
+            TO,
+            APPLICATION,
+            AS_OF,
+            STALE,
+            Field::new("field", Shape::ListOf(&Shape::Text, 0, 50))
+                .optional()
+                .about("May be repeated, 50 times; without it every field of data is counted."),
+            Field::new("size", Shape::Between(1, 1000))
+                .optional()
+                .about("Values of each field; 10 where it is not given."),
+        ])
+        .answers(&[Answer::json(
+            200,
+            "The fields in the order named",
+            Shape::Framed(&[
+                Field::whole("total"),
+                Field::list(
+                    "fields",
+                    &Shape::Object(&[
+                        Field::text("field"),
+                        Field::whole("present"),
+                        Field::whole("missing"),
+                        Field::whole("distinct"),
+                        Field::boolean("distinct_exact"),
+                        Field::list(
+                            "values",
+                            &Shape::Object(&[
+                                Field::new("value", Shape::Any(&["string", "number", "boolean"])),
+                                Field::whole("count"),
+                            ]),
+                        ),
+                        Field::whole("other"),
+                    ]),
+                ),
+            ]),
+        )]);
+
 /// Answers `GET /facets`: the most frequent values of the fields named, or of every field, over all matches.
 pub(crate) async fn facets(
     State(state): State<AppState>,
@@ -31,8 +74,7 @@ pub(crate) async fn facets(
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
     let scope = identity.scope()?;
-    let known = [&question::PARAMETERS[..], &["field", "size"]].concat();
-    let (parameters, named) = Parameters::with_list(query.as_deref(), &known, "field")?;
+    let (parameters, named) = FACETS.parameters_with_list(query.as_deref(), "field")?;
     let size = match parameters.text("size") {
         None => SIZE,
         Some(text) => text
@@ -82,6 +124,48 @@ pub(crate) async fn facets(
     Ok(answer(StatusCode::OK, body))
 }
 
+/// What [`fields`] takes and answers.
+pub(crate) static FIELDS: Operation = Operation::reads("Every path of data, by name")
+    .query(&[
+        Q,
+        FROM,
+        TO,
+        APPLICATION,
+        AS_OF,
+        STALE,
+        Field::text("prefix")
+            .optional()
+            .about("Only paths that begin so, for completion."),
+    ])
+    .answers(&[Answer::json(
+        200,
+        "The fields, by name",
+        Shape::Framed(&[
+            Field::whole("total"),
+            Field::list(
+                "fields",
+                &Shape::Object(&[
+                    Field::text("field"),
+                    Field::new(
+                        "types",
+                        Shape::Object(&[
+                            Field::whole("string").optional(),
+                            Field::whole("number").optional(),
+                            Field::whole("boolean").optional(),
+                            Field::whole("null").optional(),
+                        ]),
+                    ),
+                    Field::number("share"),
+                    Field::time("first_seen").or_null(),
+                    Field::time("last_seen").or_null(),
+                    Field::whole("distinct"),
+                    Field::boolean("distinct_exact"),
+                    Field::list("examples", &Shape::Any(&["string", "number", "boolean"])),
+                ]),
+            ),
+        ]),
+    )]);
+
 /// Answers `GET /fields`: every path of `data`, with its types, how many events have it, and examples.
 pub(crate) async fn fields(
     State(state): State<AppState>,
@@ -89,8 +173,7 @@ pub(crate) async fn fields(
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
     let scope = identity.scope()?;
-    let known = [&question::PARAMETERS[..], &["prefix"]].concat();
-    let parameters = Parameters::from_query(query.as_deref(), &known)?;
+    let parameters = FIELDS.parameters(query.as_deref())?;
     let question = Question::of(&state, scope, &parameters)?;
     let prefix = parameters.text("prefix").unwrap_or_default().to_owned();
     let prefix = prefix.strip_prefix("data.").unwrap_or(&prefix).to_owned();

@@ -19,19 +19,36 @@ use uuid::Uuid;
 use crate::auth::{Identity, Scope};
 use crate::cursor::{Cursor, Last};
 use crate::error::Problem;
-use crate::parameters::{Parameters, duration};
-use crate::question::Question;
+use crate::operation::{Answer, Component, Field, Operation, Shape};
+use crate::parameters::{CURSOR, LIMIT, Parameters, duration};
+use crate::question::{APPLICATION, AS_OF, FROM, Question, STALE, TO};
 use crate::routes::facets::{columns, framed, written};
 use crate::routes::json as answer;
+use crate::routes::sessions::SESSION;
 use crate::routes::sessions::write_session;
 use crate::state::AppState;
 use crate::view::{self, View, event_json};
-use crate::wire::{Object, write_number, write_uuid};
+use crate::wire::{EVENT, Object, write_number, write_uuid};
 
 const STEPS_LEAST: usize = 2;
 const STEPS_MAX: usize = 20;
 /// Values that a funnel is broken down by.
 const BY_MAX: usize = 20;
+
+/// The figures of a step.
+pub(crate) static FUNNEL_STEP: Component = Component::new(
+    "FunnelStep",
+    "`median_ms` is the time from the step before; `dropped` got here and no further.",
+    Shape::Object(&[
+        Field::whole("index"),
+        Field::text("q"),
+        Field::whole("count"),
+        Field::number("of_first"),
+        Field::number("of_previous"),
+        Field::whole("dropped"),
+        Field::whole("median_ms").or_null(),
+    ]),
+);
 
 /// A funnel somebody asked for.
 struct Funnel {
@@ -43,8 +60,18 @@ struct Funnel {
     by: Option<FieldColumns>,
 }
 
-/// What the bodies of all of these have.
-const COMMON: [&str; 6] = ["from", "to", "application", "as_of", "stale", "within"];
+/// What all of these have in common with questions for figures.
+const OF_QUESTIONS: [Field; 5] = [FROM, TO, APPLICATION, AS_OF, STALE];
+const STEPS: Field = Field::new("steps", Shape::ListOf(&Shape::Text, STEPS_LEAST, STEPS_MAX))
+    .about("A query for each step, in their order.");
+const WITHIN: Field =
+    Field::text("within").about("From the first step on: a number with one of ms s m h d w.");
+const UNIT: Field = Field::text("unit")
+    .optional()
+    .about("session, or a field whose values are units.");
+const BY: Field = Field::text("by")
+    .optional()
+    .about("A field of the first step by which everything is broken down.");
 
 impl Funnel {
     fn of(state: &AppState, scope: Scope, body: &Object) -> Result<Self, Problem> {
@@ -142,6 +169,30 @@ impl Funnel {
     }
 }
 
+/// What [`funnel`] takes and answers.
+pub(crate) static FUNNEL: Operation =
+    Operation::reads("How many sessions take some steps in their order")
+        .fields(&[STEPS, FROM, TO, APPLICATION, AS_OF, STALE, WITHIN, UNIT, BY])
+        .answers(&[Answer::json(
+            200,
+            "Each step",
+            Shape::Framed(&[
+                Field::whole("sessions"),
+                Field::list("steps", &Shape::Of(&FUNNEL_STEP)),
+                Field::list(
+                    "by",
+                    &Shape::Object(&[
+                        Field::new("value", Shape::Any(&["string", "number", "boolean"])).or_null(),
+                        Field::list("steps", &Shape::Of(&FUNNEL_STEP)),
+                    ]),
+                )
+                .optional(),
+                Field::whole("other_values")
+                    .optional()
+                    .about("So many other values are left out."),
+            ]),
+        )]);
+
 /// Answers `POST /funnel`.
 pub(crate) async fn funnel(
     State(state): State<AppState>,
@@ -150,9 +201,8 @@ pub(crate) async fn funnel(
     body: Body,
 ) -> Result<Response, Problem> {
     let scope = identity.scope()?;
-    Parameters::from_query(query.as_deref(), &[])?;
-    let known = [&COMMON[..], &["steps", "unit", "by"]].concat();
-    let body = Object::read(&state, body, &known).await?;
+    FUNNEL.parameters(query.as_deref())?;
+    let body = FUNNEL.object(&state, body).await?;
     let funnel = Funnel::of(&state, scope, &body)?;
     let body = view::read(&state, funnel.question.wanted, move |state, view| {
         let (chains, _) = funnel.chains(state, view)?;
@@ -185,6 +235,30 @@ pub(crate) async fn funnel(
     Ok(answer(StatusCode::OK, body))
 }
 
+/// What [`sessions`] takes and answers.
+pub(crate) static SESSIONS: Operation = Operation::reads("The sessions behind a bar of a funnel")
+    .fields(&[
+        STEPS,
+        FROM,
+        TO,
+        APPLICATION,
+        AS_OF,
+        STALE,
+        WITHIN,
+        UNIT,
+        BY,
+        Field::new("step", Shape::From(0)),
+        Field::one_of("outcome", &["reached", "dropped"]),
+        Field::new("by_value", Shape::Any(&["string", "number", "boolean"])).optional(),
+        LIMIT,
+        CURSOR,
+    ])
+    .answers(&[Answer::json(
+        200,
+        "By their first steps",
+        Shape::Page("sessions", &Shape::Of(&SESSION)),
+    )]);
+
 /// Answers `POST /funnel/sessions`: the sessions behind a bar.
 pub(crate) async fn sessions(
     State(state): State<AppState>,
@@ -193,12 +267,8 @@ pub(crate) async fn sessions(
     body: Body,
 ) -> Result<Response, Problem> {
     let scope = identity.scope()?;
-    Parameters::from_query(query.as_deref(), &[])?;
-    let own = [
-        "steps", "unit", "by", "step", "outcome", "by_value", "limit", "cursor",
-    ];
-    let known = [&COMMON[..], &own].concat();
-    let mut body = Object::read(&state, body, &known).await?;
+    SESSIONS.parameters(query.as_deref())?;
+    let mut body = SESSIONS.object(&state, body).await?;
     let page = Page::take(&state, "funnel", &mut body)?;
     let funnel = Funnel::of(&state, scope, &body)?;
     if funnel.unit.is_some() {
@@ -273,6 +343,40 @@ pub(crate) async fn sessions(
     Ok(answer(StatusCode::OK, body))
 }
 
+/// What [`sequences`] takes and answers.
+pub(crate) static SEQUENCES: Operation =
+    Operation::reads("Sessions that had one thing, then another, and perhaps not a third between")
+        .fields(&[
+            Field::text("first"),
+            Field::text("then"),
+            Field::text("without").optional(),
+            FROM,
+            TO,
+            APPLICATION,
+            AS_OF,
+            STALE,
+            WITHIN,
+            LIMIT,
+            CURSOR,
+        ])
+        .answers(&[Answer::json(
+            200,
+            "The earliest pair of each session",
+            Shape::Framed(&[
+                Field::whole("count"),
+                Field::list(
+                    "matches",
+                    &Shape::Object(&[
+                        Field::uuid("session"),
+                        Field::of("first", &EVENT),
+                        Field::of("then", &EVENT),
+                        Field::whole("gap_ms"),
+                    ]),
+                ),
+                Field::text("next").or_null(),
+            ]),
+        )]);
+
 /// Answers `POST /sequences`: sessions that had one thing, then another, and perhaps not a third between.
 pub(crate) async fn sequences(
     State(state): State<AppState>,
@@ -281,13 +385,8 @@ pub(crate) async fn sequences(
     body: Body,
 ) -> Result<Response, Problem> {
     let scope = identity.scope()?;
-    Parameters::from_query(query.as_deref(), &[])?;
-    let known = [
-        &COMMON[..],
-        &["first", "then", "without", "limit", "cursor"],
-    ]
-    .concat();
-    let mut body = Object::read(&state, body, &known).await?;
+    SEQUENCES.parameters(query.as_deref())?;
+    let mut body = SEQUENCES.object(&state, body).await?;
     let page = Page::take(&state, "sequences", &mut body)?;
     let mut steps = Vec::new();
     for name in ["first", "then"] {
@@ -444,7 +543,7 @@ fn question_of(state: &AppState, scope: Scope, body: &Object) -> Result<(Questio
     })?;
     let mut fields = Map::new();
     for (name, value) in body.fields() {
-        if COMMON[..5].contains(&name.as_str()) {
+        if OF_QUESTIONS.iter().any(|field| field.name == name) {
             fields.insert(name.clone(), value.clone());
         }
     }

@@ -6,16 +6,45 @@ use axum::response::Response;
 use eye_log::LogHealth;
 use serde_json::json;
 
+use crate::operation::{Answer, Component, Field, Operation, Shape};
 use crate::routes::json as answer;
 use crate::state::AppState;
 
 /// Every name that [`condition`] gives.
 pub(crate) const CONDITIONS: [&str; 5] = ["ok", "recovering", "poisoned", "disk_full", "damaged"];
 
+/// How the service is.
+pub(crate) static HEALTH: Component = Component::object(
+    "Health",
+    &[
+        Field::boolean("ready"),
+        Field::one_of("state", &CONDITIONS),
+        Field::whole("lag")
+            .or_null()
+            .about("null while the log is being opened."),
+        Field::whole("indexed_through").or_null(),
+        Field::whole("durable_end").or_null(),
+        Field::text("detail"),
+    ],
+);
+
+/// What [`live`] takes and answers.
+pub(crate) static LIVE: Operation = Operation::open("Whether it runs").answers(&[Answer::json(
+    200,
+    "It does.",
+    Shape::Object(&[Field::boolean("live")]),
+)]);
+
 /// Answers `GET /health/live`: 200 as long as it answers at all.
 pub(crate) async fn live() -> Response {
     answer(StatusCode::OK, "{\"live\":true}")
 }
+
+/// What [`ready`] takes and answers.
+pub(crate) static READY: Operation = Operation::health("Whether it can be used").answers(&[
+    Answer::json(200, "It can.", Shape::Of(&HEALTH)),
+    Answer::json(503, "It cannot.", Shape::Of(&HEALTH)),
+]);
 
 /// Answers `GET /health/ready`: 503 where sending fails until somebody does something. A full disk is 200, since
 /// reading goes on and sending resumes by itself.

@@ -15,8 +15,8 @@ use serde_json::Value;
 use crate::auth::Identity;
 use crate::calendar::{Interval, Zone};
 use crate::error::Problem;
-use crate::parameters::Parameters;
-use crate::question::{self, Question};
+use crate::operation::{Answer, Field, Operation, Shape};
+use crate::question::{APPLICATION, AS_OF, FROM, Q, Question, STALE, TO};
 use crate::routes::facets::{columns, framed, written};
 use crate::routes::json as answer;
 use crate::state::AppState;
@@ -28,6 +28,44 @@ const BARS_MAX: usize = 10_000;
 const SPLIT_MAX: usize = 20;
 const OTHER: &str = "other";
 
+/// What [`histogram`] takes and answers.
+pub(crate) static HISTOGRAM: Operation = Operation::reads("Count events over time")
+    .query(&[
+        Q,
+        FROM,
+        TO,
+        APPLICATION,
+        AS_OF,
+        STALE,
+        Field::text("interval")
+            .optional()
+            .about("`auto` (about 60 bars), or a number with one of s m h d w M."),
+        Field::text("tz").optional().about(
+            "Where days begin: a name of the IANA, or an offset. UTC where it is not given.",
+        ),
+        Field::text("by")
+            .optional()
+            .about("Splits every bar by the top 20 values of this field; the rest is `other`."),
+    ])
+    .answers(&[Answer::json(
+        200,
+        "The bars, empty ones included",
+        Shape::Framed(&[
+            Field::text("interval"),
+            Field::text("tz"),
+            Field::whole("total"),
+            Field::list(
+                "buckets",
+                &Shape::Object(&[
+                    Field::time("from"),
+                    Field::time("to"),
+                    Field::whole("count"),
+                    Field::new("by", Shape::ByName(&Shape::Whole)).optional(),
+                ]),
+            ),
+        ]),
+    )]);
+
 /// Answers `GET /histogram`.
 pub(crate) async fn histogram(
     State(state): State<AppState>,
@@ -35,8 +73,7 @@ pub(crate) async fn histogram(
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
     let scope = identity.scope()?;
-    let known = [&question::PARAMETERS[..], &["interval", "tz", "by"]].concat();
-    let parameters = Parameters::from_query(query.as_deref(), &known)?;
+    let parameters = HISTOGRAM.parameters(query.as_deref())?;
     let interval = match parameters.text("interval") {
         None | Some("auto") => None,
         Some(text) => Some(Interval::parse(text).ok_or_else(|| {

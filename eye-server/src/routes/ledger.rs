@@ -15,16 +15,32 @@ use serde_json::{Value, json};
 use crate::auth::Identity;
 use crate::error::Problem;
 use crate::listing::{every_event, narrow};
-use crate::parameters::Parameters;
+use crate::operation::{Answer, Component, Field, Operation, Shape};
+use crate::question::{APPLICATION, FROM, TO};
 use crate::routes::json as respond;
 use crate::state::AppState;
 use crate::view;
 
-const PARAMETERS: [&str; 3] = ["application", "from", "to"];
 const HOUR_MICROS: i64 = 3_600_000_000;
 /// While files are being replaced, what the log has dropped the index may still have, for a moment.
 const TRIES: u32 = 20;
 const TRY_AGAIN_AFTER: Duration = Duration::from_millis(100);
+
+const SUMS: [Field; 11] = [
+    Field::whole("received"),
+    Field::whole("stored"),
+    Field::whole("duplicate"),
+    Field::whole("rejected"),
+    Field::whole("indexed"),
+    Field::whole("pending"),
+    Field::whole("erased"),
+    Field::whole("expired"),
+    Field::whole("lost"),
+    Field::whole("rejections_kept"),
+    Field::whole("rejections_dropped"),
+];
+/// The sums of all applications.
+pub(crate) static LEDGER_SUMS: Component = Component::object("LedgerSums", &SUMS);
 
 /// What of an application can be found, and what not yet.
 #[derive(Debug, Default, Clone, Copy)]
@@ -33,6 +49,34 @@ struct Found {
     pending: u64,
 }
 
+/// What [`ledger`] takes and answers.
+pub(crate) static LEDGER: Operation = Operation::reads(
+    "What arrived and what became of it: received = stored + \
+            duplicate + rejected; stored = indexed + pending + erased + \
+            expired + lost",
+)
+.query(&[
+    APPLICATION,
+    FROM.about("Arrived in the hour of this time or later."),
+    TO.about("Arrived before; an hour that is begun counts whole."),
+])
+.answers(&[Answer::json(
+    200,
+    "The sums, per application and in total.",
+    Shape::Object(&[
+        Field::whole("as_of"),
+        Field::list(
+            "applications",
+            &Shape::Both(&[Field::text("application")], &SUMS),
+        ),
+        Field::of("total", &LEDGER_SUMS),
+        Field::whole("unauthenticated_requests").optional().about(
+            "For whoever sees all applications: requests to send without a \
+            token that holds.",
+        ),
+    ]),
+)]);
+
 /// Answers `GET /ledger`: per application and in total, of whole hours of arrival.
 pub(crate) async fn ledger(
     State(state): State<AppState>,
@@ -40,7 +84,7 @@ pub(crate) async fn ledger(
     RawQuery(given): RawQuery,
 ) -> Result<Response, Problem> {
     let scope = identity.scope()?;
-    let parameters = Parameters::from_query(given.as_deref(), &PARAMETERS)?;
+    let parameters = LEDGER.parameters(given.as_deref())?;
     let (application, nothing) = narrow(&state, scope, parameters.text("application"));
     let (now, zone) = (eye_log::now(), state.settings().default_timezone.0);
     let hour = |instant: i64| u32::try_from(instant.div_euclid(HOUR_MICROS)).unwrap_or(0);

@@ -7,10 +7,15 @@ use serde_json::json;
 
 use crate::auth::Identity;
 use crate::error::Problem;
-use crate::parameters::Parameters;
+use crate::operation::{Answer, Field, Operation, Shape};
 use crate::routes::json as answer;
 use crate::routes::tokens;
+use crate::routes::tokens::TOKEN;
 use crate::state::AppState;
+
+/// What [`me`] takes and answers.
+pub(crate) static ME: Operation = Operation::reads("What this token is, and the store's id")
+    .answers(&[Answer::json(200, "The caller's token.", Shape::Of(&TOKEN))]);
 
 /// Answers `GET /me`.
 pub(crate) async fn me(
@@ -18,7 +23,7 @@ pub(crate) async fn me(
     identity: Identity,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
-    Parameters::from_query(query.as_deref(), &[])?;
+    ME.parameters(query.as_deref())?;
     let registry = state.log().registry();
     let mut body = match registry.token(identity.token) {
         Some(token) => tokens::shape(&state, &registry, token),
@@ -30,13 +35,25 @@ pub(crate) async fn me(
     Ok(answer(StatusCode::OK, body.to_string()))
 }
 
+/// What [`limits`] takes and answers.
+pub(crate) static LIMITS: Operation =
+    Operation::reads("Every limit in force").answers(&[Answer::json(
+        200,
+        "Every limit in force, by name.",
+        Shape::ByName(&Shape::Object(&[
+            Field::number("value"),
+            Field::text("unit"),
+            Field::text("setting").or_null(),
+        ])),
+    )]);
+
 /// Answers `GET /limits`.
 pub(crate) async fn limits(
     State(state): State<AppState>,
     _identity: Identity,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
-    Parameters::from_query(query.as_deref(), &[])?;
+    LIMITS.parameters(query.as_deref())?;
     Ok(answer(
         StatusCode::OK,
         state.settings().limits().to_string(),

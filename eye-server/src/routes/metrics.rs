@@ -7,8 +7,16 @@ use axum::response::{IntoResponse as _, Response};
 use crate::auth::Identity;
 use crate::error::{Code, Problem};
 use crate::metrics::{CONTENT_TYPE, page};
-use crate::parameters::Parameters;
+use crate::operation::{Answer, Operation, Shape};
 use crate::state::AppState;
+
+/// What [`for_admins`] takes and answers.
+pub(crate) static FOR_ADMINS: Operation =
+    Operation::reads("What Prometheus reads").answers(&[Answer::of(
+        200,
+        "Every metric, in the text format 0.0.4",
+        &[("text/plain", Shape::Text)],
+    )]);
 
 /// Answers `GET /metrics` for admins.
 pub(crate) async fn for_admins(
@@ -25,7 +33,7 @@ pub(crate) async fn for_all(
     State(state): State<AppState>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
-    Parameters::from_query(query.as_deref(), &[])?;
+    FOR_ADMINS.parameters(query.as_deref())?;
     // Not with the queries: whoever watches wants to see, above all when these are too many.
     let written = tokio::task::spawn_blocking(move || page(&state)).await;
     let page = written.map_err(|error| {

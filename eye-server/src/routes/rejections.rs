@@ -12,20 +12,95 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::auth::Identity;
-use crate::error::{Code, Problem};
+use crate::error::{Code, FIELD_ERRORS, Problem};
 use crate::ingest::{admit, read_body, store};
 use crate::listing::narrow;
-use crate::parameters::Parameters;
+use crate::operation::{Answer, Component, Field, Operation, Shape};
+use crate::parameters::{CURSOR, ID, LIMIT, Parameters};
+use crate::question::{APPLICATION, FROM, TO};
 use crate::registrar::Page;
 use crate::rejections::{CannotRetry, Filter, Rejection, State as Fate};
+use crate::routes::events::answer::STORED;
 use crate::routes::events::{Judge, answer, open_again};
 use crate::routes::json as respond;
 use crate::routes::tasks::accepted;
 use crate::state::AppState;
 use crate::tasks::Pulse;
+use crate::tasks::TASK;
 use crate::view;
+use crate::wire::EVENT_DRAFT;
 
-const FILTERS: [&str; 6] = ["application", "reason", "from", "to", "state", "summary"];
+const SINCE: Field = FROM.about("Received then or later.");
+const BEFORE: Field = TO.about("Received before.");
+
+/// A rejection as it is answered.
+pub(crate) static REJECTION: Component = Component::object(
+    "Rejection",
+    &[
+        Field::uuid("id"),
+        Field::text("application").or_null(),
+        Field::time("received_at"),
+        Field::text("path"),
+        Field::whole("index").or_null(),
+        Field::text("code"),
+        Field::of("errors", &FIELD_ERRORS),
+        Field::list("paths", &Shape::Text)
+            .about("Where in the event, as JSON pointers; empty for all of it."),
+        Field::whole("bytes").about("How long what was sent is."),
+        Field::boolean("truncated"),
+        Field::text("sha256")
+            .optional()
+            .about("Of all that was sent, where only a part is kept."),
+        Field::text("user_agent").or_null(),
+        Field::one_of("state", &["open", "retried"]),
+        Field::uuid("event_id")
+            .optional()
+            .about("The event that it became."),
+        Field::text("body")
+            .optional()
+            .about("What was sent, where it is UTF-8."),
+        Field::text("body_base64")
+            .optional()
+            .about("What was sent, where it is not."),
+    ],
+);
+
+/// What [`list`] takes and answers.
+pub(crate) static LIST: Operation =
+    Operation::reads("What was refused, newest first, or counted by application and reason")
+        .query(&[
+            APPLICATION,
+            Field::text("reason")
+                .optional()
+                .about("A code, such as `invalid_event`."),
+            SINCE,
+            BEFORE,
+            Field::one_of("state", &["open", "retried"])
+                .optional()
+                .about("What became of it."),
+            Field::boolean("summary")
+                .optional()
+                .about("`true`: counts of the open ones."),
+            LIMIT,
+            CURSOR,
+        ])
+        .answers(&[Answer::json(
+            200,
+            "The rejections without their bodies, or the counts.",
+            Shape::Either(&[
+                Shape::Page("rejections", &Shape::Of(&REJECTION)),
+                Shape::Object(&[Field::list(
+                    "summary",
+                    &Shape::Object(&[
+                        Field::text("application").or_null(),
+                        Field::text("reason"),
+                        Field::whole("count"),
+                        Field::time("first"),
+                        Field::time("last"),
+                    ]),
+                )]),
+            ]),
+        )]);
 
 /// Answers `GET /rejections`: newest first, without their bodies; with `summary=true` counts by application and reason.
 pub(crate) async fn list(
@@ -34,8 +109,8 @@ pub(crate) async fn list(
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
     let scope = identity.scope()?;
-    let (page, parameters) =
-        Page::narrowed(&state, "rejections".to_owned(), query.as_deref(), &FILTERS)?;
+    let parameters = LIST.parameters(query.as_deref())?;
+    let (page, parameters) = Page::of(&state, "rejections".to_owned(), parameters)?;
     let (application, nothing) = narrow(&state, scope, parameters.text("application"));
     let filter = filter(&state, &parameters, application)?;
     let summary = parameters.boolean("summary")?;
@@ -74,6 +149,11 @@ pub(crate) async fn list(
     .await
 }
 
+/// What [`one`] takes and answers.
+pub(crate) static ONE: Operation = Operation::reads("A rejection with what was sent")
+    .path(&[ID])
+    .answers(&[Answer::json(200, "The rejection.", Shape::Of(&REJECTION))]);
+
 /// Answers `GET /rejections/{id}`: one, with its body.
 pub(crate) async fn one(
     State(state): State<AppState>,
@@ -81,7 +161,7 @@ pub(crate) async fn one(
     id: Result<Path<String>, PathRejection>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
-    Parameters::from_query(query.as_deref(), &[])?;
+    ONE.parameters(query.as_deref())?;
     let rejection = visible(&state, &identity, id).await?;
     let mut body = shape(&state.log().registry(), &rejection);
     match String::from_utf8(rejection.body) {
@@ -91,6 +171,21 @@ pub(crate) async fn one(
     Ok(respond(StatusCode::OK, body.to_string()))
 }
 
+/// What [`retry`] takes and answers.
+pub(crate) static RETRY: Operation =
+    Operation::writes("Send a rejection again, as it was or corrected")
+        .path(&[ID])
+        .body(
+            false,
+            "The corrected event; without it, what was sent.",
+            &[("application/json", Shape::Of(&EVENT_DRAFT))],
+        )
+        .answers(&[
+            Answer::json(200, "Stored before.", Shape::Of(&STORED)),
+            Answer::json(201, "Stored.", Shape::Of(&STORED)),
+        ])
+        .problems(&[409]);
+
 /// Answers `POST /rejections/{id}/retry`: sends it again as it was, or as the body of the request says.
 pub(crate) async fn retry(
     State(state): State<AppState>,
@@ -99,7 +194,7 @@ pub(crate) async fn retry(
     RawQuery(query): RawQuery,
     body: Body,
 ) -> Result<Response, Problem> {
-    Parameters::from_query(query.as_deref(), &[])?;
+    RETRY.parameters(query.as_deref())?;
     let rejection = visible(&state, &identity, id).await?;
     may_send(
         &state,
@@ -113,6 +208,22 @@ pub(crate) async fn retry(
     send_again(&state, rejection, corrected).await
 }
 
+/// What [`retry_all`] takes and answers.
+pub(crate) static RETRY_ALL: Operation =
+    Operation::writes("Send every open rejection of a reason again")
+        .query(&[
+            Field::text("reason").about("A code, such as `invalid_event`."),
+            APPLICATION,
+            SINCE,
+            BEFORE,
+        ])
+        .answers(&[Answer::json(
+            202,
+            "The task; its result counts `stored`, `duplicates` and `rejected`.",
+            Shape::Of(&TASK),
+        )])
+        .problems(&[429]);
+
 /// Answers `POST /rejections/retry?reason=`: 202 and the task that sends every open one with this reason again.
 pub(crate) async fn retry_all(
     State(state): State<AppState>,
@@ -120,7 +231,7 @@ pub(crate) async fn retry_all(
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
     let scope = identity.scope()?;
-    let parameters = Parameters::from_query(query.as_deref(), &FILTERS[..4])?;
+    let parameters = RETRY_ALL.parameters(query.as_deref())?;
     if parameters.text("reason").is_none() {
         let message = "is required: a code like rule_violation. GET /rejections?summary=true lists those there are.";
         return Err(Problem::parameter("reason", message));

@@ -13,9 +13,11 @@ use serde_json::{Value, json};
 
 use crate::auth::Identity;
 use crate::envelope::RequestId;
-use crate::error::Problem;
+use crate::error::{FIELD_ERRORS, Problem};
 use crate::listing::every_event;
-use crate::parameters::Parameters;
+use crate::operation::{Answer, Component, Field, Operation, Shape};
+use crate::parameters::{CURSOR, LIMIT, Parameters};
+use crate::question::APPLICATION;
 use crate::registrar::{Page, change};
 use crate::routes::applications::named;
 use crate::routes::json as respond;
@@ -35,7 +37,45 @@ const CHUNK: usize = 500;
 /// So many events that break a schema are shown.
 const EXAMPLES_MAX: usize = 10;
 
+const OF_TYPE: [Field; 2] = [
+    Field::text("category").about("The events' category, percent-encoded."),
+    Field::text("name").about("The events' name, percent-encoded."),
+];
+const ITS_APPLICATION: Field = APPLICATION.about("The rule of this application only.");
+
+/// A rule as it is answered.
+pub(crate) static RULE: Component = Component::object(
+    "Rule",
+    &[
+        Field::text("category"),
+        Field::text("name"),
+        Field::text("application")
+            .or_null()
+            .about("Null for every application that has no rule of its own for the type."),
+        Field::one_of("mode", &["enforce", "warn"]),
+        Field::of("schema", &JSON_SCHEMA),
+        Field::whole("version").about("How often it was set since there was none."),
+        Field::time("since"),
+    ],
+);
+
+/// What is a schema.
+pub(crate) static JSON_SCHEMA: Component = Component::new(
+    "JsonSchema",
+    "A JSON Schema (2020-12) for `data`, at most 64 KiB; it refers to nothing outside itself.",
+    Shape::Any(&["object", "boolean"]),
+);
+
 type Named = Result<Path<(String, String)>, PathRejection>;
+
+/// What [`list`] takes and answers.
+pub(crate) static LIST: Operation = Operation::reads("List the rules for data")
+    .query(&[LIMIT, CURSOR])
+    .answers(&[Answer::json(
+        200,
+        "A page of rules.",
+        Shape::Page("schemas", &Shape::Of(&RULE)),
+    )]);
 
 /// Answers `GET /schemas`: all of them, by category, name and application.
 pub(crate) async fn list(
@@ -44,7 +84,8 @@ pub(crate) async fn list(
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
     identity.admin()?;
-    let page = Page::of(&state, "schemas".to_owned(), query.as_deref())?;
+    let parameters = LIST.parameters(query.as_deref())?;
+    let (page, _) = Page::of(&state, "schemas".to_owned(), parameters)?;
     let registry = state.log().registry();
     let rows = registry.rules().values().map(|rule| {
         let target = &rule.target;
@@ -61,6 +102,12 @@ pub(crate) async fn list(
     Ok(page.answer(&state, "schemas", &rows, last))
 }
 
+/// What [`one`] takes and answers.
+pub(crate) static ONE: Operation = Operation::reads("The rule for the data of a type of event")
+    .path(&OF_TYPE)
+    .query(&[ITS_APPLICATION])
+    .answers(&[Answer::json(200, "The rule.", Shape::Of(&RULE))]);
+
 /// Answers `GET /schemas/{category}/{name}`: the rule for all applications, or with `application` the one of its own.
 pub(crate) async fn one(
     State(state): State<AppState>,
@@ -69,11 +116,28 @@ pub(crate) async fn one(
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
     identity.admin()?;
-    let target = target(&state, path, query.as_deref())?;
+    let parameters = ONE.parameters(query.as_deref())?;
+    let target = target(&state, path, &parameters)?;
     let registry = state.log().registry();
     let rule = registry.rules().get(&target).ok_or_else(missing)?;
     Ok(respond(StatusCode::OK, shape(&registry, rule).to_string()))
 }
+
+/// What [`set`] takes and answers.
+pub(crate) static SET: Operation =
+    Operation::writes("Set the rule for the data of a type of event")
+        .path(&OF_TYPE)
+        .query(&[ITS_APPLICATION])
+        .fields(&[
+            Field::one_of("mode", &["enforce", "warn"])
+                .about("`enforce` refuses what breaks it, `warn` stores it and says so in `meta`."),
+            Field::of("schema", &JSON_SCHEMA),
+        ])
+        .answers(&[
+            Answer::json(200, "It took the place of another.", Shape::Of(&RULE)),
+            Answer::json(201, "There was none before.", Shape::Of(&RULE)),
+        ])
+        .problems(&[409]);
 
 /// Answers `PUT /schemas/{category}/{name}`: 201 where there was none, 200 where it takes the place of one.
 pub(crate) async fn set(
@@ -85,8 +149,9 @@ pub(crate) async fn set(
     body: Body,
 ) -> Result<Response, Problem> {
     identity.admin()?;
-    let target = target(&state, path, query.as_deref())?;
-    let body = Object::read(&state, body, &["mode", "schema"]).await?;
+    let parameters = SET.parameters(query.as_deref())?;
+    let target = target(&state, path, &parameters)?;
+    let body = SET.object(&state, body).await?;
     let mode = match body.text("mode")? {
         Some("enforce") => RuleMode::Enforce,
         Some("warn") => RuleMode::Warn,
@@ -113,6 +178,12 @@ pub(crate) async fn set(
     Ok(respond(status, shape(&registry, &rule).to_string()))
 }
 
+/// What [`remove`] takes and answers.
+pub(crate) static REMOVE: Operation = Operation::writes("Remove the rule for a type of event")
+    .path(&OF_TYPE)
+    .query(&[ITS_APPLICATION])
+    .answers(&[Answer::empty(204, "Done.")]);
+
 /// Answers `DELETE /schemas/{category}/{name}`.
 pub(crate) async fn remove(
     State(state): State<AppState>,
@@ -122,11 +193,37 @@ pub(crate) async fn remove(
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
     identity.admin()?;
-    let target = target(&state, path, query.as_deref())?;
+    let parameters = REMOVE.parameters(query.as_deref())?;
+    let target = target(&state, path, &parameters)?;
     let removing = Change::RemoveRule { target };
     change(&state, removing, identity.actor(&request_id)).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
+
+/// What [`check`] takes and answers.
+pub(crate) static CHECK: Operation =
+    Operation::reads("Try a schema on the newest events of a type")
+        .path(&OF_TYPE)
+        .query(&[ITS_APPLICATION])
+        .fields(&[
+            Field::of("schema", &JSON_SCHEMA),
+            Field::new("last", Shape::Between(1, 10000))
+                .optional()
+                .about("On how many; 1000 where it is not given."),
+        ])
+        .answers(&[Answer::json(
+            200,
+            "What they would be told; at most ten examples.",
+            Shape::Object(&[
+                Field::whole("checked"),
+                Field::whole("valid"),
+                Field::whole("invalid"),
+                Field::list(
+                    "examples",
+                    &Shape::Object(&[Field::uuid("id"), Field::of("errors", &FIELD_ERRORS)]),
+                ),
+            ]),
+        )]);
 
 /// Answers `POST /schemas/{category}/{name}/check`: what the newest events of this type would be told.
 pub(crate) async fn check(
@@ -137,8 +234,9 @@ pub(crate) async fn check(
     body: Body,
 ) -> Result<Response, Problem> {
     identity.admin()?;
-    let target = target(&state, path, query.as_deref())?;
-    let body = Object::read(&state, body, &["schema", "last"]).await?;
+    let parameters = CHECK.parameters(query.as_deref())?;
+    let target = target(&state, path, &parameters)?;
+    let body = CHECK.object(&state, body).await?;
     let (schema, _) = schema_of(&body)?;
     let last = body.number("last", 1)?.flatten().unwrap_or(LAST);
     if last > LAST_MAX {
@@ -147,7 +245,7 @@ pub(crate) async fn check(
             .limit(usize::try_from(LAST_MAX).unwrap_or(usize::MAX)));
     }
     let mut left = usize::try_from(last).unwrap_or(usize::MAX);
-    let wanted = Wanted::of(&state, &Parameters::from_query(None, &[])?, Needs::Search)?;
+    let wanted = Wanted::of(&state, &Parameters::default(), Needs::Search)?;
     let answer = view::read(&state, wanted, move |state, view| {
         let (mut checked, mut invalid) = (0u64, 0u64);
         let mut examples = Vec::new();
@@ -202,8 +300,7 @@ fn missing() -> Problem {
 }
 
 /// Reads which events a rule is for.
-fn target(state: &AppState, path: Named, query: Option<&str>) -> Result<RuleTarget, Problem> {
-    let parameters = Parameters::from_query(query, &["application"])?;
+fn target(state: &AppState, path: Named, parameters: &Parameters) -> Result<RuleTarget, Problem> {
     let Ok(Path((category, name))) = path else {
         return Err(missing());
     };

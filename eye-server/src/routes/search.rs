@@ -1,5 +1,7 @@
 //! `/search`: what an analyst types, as a page of events.
 
+pub(crate) mod aggregations;
+
 use std::time::Instant;
 
 use axum::extract::{Request, State};
@@ -11,14 +13,17 @@ use eye_index::search::aggs::Aggs;
 use crate::auth::Identity;
 use crate::error::Problem;
 use crate::explain::explain;
-use crate::listing::{Kind, Listing};
-use crate::parameters::Parameters;
+use crate::listing::{EVENTS, Kind, Listing};
+use crate::operation::{Answer, Field, Operation, Shape};
+use crate::parameters::{COUNT, CURSOR, LIMIT_OR_NONE, Parameters};
+use crate::question::{APPLICATION, AS_OF, FROM, Q, STALE, TO};
 use crate::routes::json;
 use crate::state::AppState;
 use crate::view;
-use crate::wire::{Object, write_number};
+use crate::wire::write_number;
+use aggregations::AGGREGATION_REQUESTS;
 
-const SEARCH: Kind = Kind {
+const KIND: Kind = Kind {
     list: "search",
     times: ("from", "to"),
     orders: &[
@@ -28,21 +33,62 @@ const SEARCH: Kind = Kind {
     ],
     limit_least: 0,
 };
-const PARAMETERS: [&str; 13] = [
-    "q",
-    "from",
-    "to",
-    "application",
-    "order",
-    "limit",
-    "cursor",
-    "count",
-    "as_of",
-    "stale",
-    "highlight",
-    "aggs",
-    "explain",
-];
+
+/// What [`search`] takes and answers.
+pub(crate) static SEARCH: Operation = Operation::reads("Search")
+    .query(&[
+        Q,
+        FROM,
+        TO,
+        APPLICATION,
+        Field::one_of("order", &["-timestamp", "timestamp", "-score"])
+            .optional()
+            .about(
+                "`-timestamp` where it is not given; `-score` answers at most \
+            the best 1,000, without a next page.",
+            ),
+        LIMIT_OR_NONE,
+        CURSOR,
+        COUNT,
+        AS_OF,
+        STALE,
+        Field::boolean("highlight")
+            .optional()
+            .about("`true`: where in each event stands what `q` asks for."),
+        Field::boolean("explain")
+            .optional()
+            .about("`true`: hits of each clause, and which one leaves nothing."),
+        Field::text("aggs").optional().about(
+            "Aggregations over every match, as JSON text: `{NAME: {KIND: \
+            {\"field\": …}}}`.",
+        ),
+    ])
+    .answers(&[Answer::json(
+        200,
+        "A page of events, with from, to and took_ms, and count where \
+            it was asked for.",
+        Shape::Of(&EVENTS),
+    )]);
+
+/// What [`search`] takes and answers where all is in the body.
+pub(crate) static SEARCH_IN_BODY: Operation =
+    Operation::reads("Search, the same names in a JSON object")
+        .fields(&[
+            Q,
+            FROM,
+            TO,
+            APPLICATION,
+            Field::one_of("order", &["-timestamp", "timestamp", "-score"]).optional(),
+            LIMIT_OR_NONE,
+            CURSOR,
+            COUNT,
+            AS_OF,
+            STALE,
+            Field::boolean("highlight").optional(),
+            Field::boolean("explain").optional(),
+            Field::of("aggs", &AGGREGATION_REQUESTS).optional(),
+        ])
+        .answers(&[Answer::json(200, "A page of events.", Shape::Of(&EVENTS))]);
 
 /// Answers `GET /search` and `POST /search`, the same names in the query or in a JSON object.
 pub(crate) async fn search(
@@ -54,12 +100,12 @@ pub(crate) async fn search(
     let scope = identity.scope()?;
     let (parts, body) = request.into_parts();
     let (aggs, mut parameters) = if parts.method == Method::POST {
-        Parameters::from_query(parts.uri.query(), &[])?;
-        let mut fields = Object::read(&state, body, &PARAMETERS).await?.into_fields();
+        SEARCH_IN_BODY.parameters(parts.uri.query())?;
+        let mut fields = SEARCH_IN_BODY.object(&state, body).await?.into_fields();
         let aggs = fields.remove("aggs");
         (aggs, Parameters::from_fields(fields)?)
     } else {
-        let mut parameters = Parameters::from_query(parts.uri.query(), &PARAMETERS)?;
+        let mut parameters = SEARCH.parameters(parts.uri.query())?;
         let read = |text: String| {
             serde_json::from_str(&text)
                 .map_err(|error| Problem::parameter("aggs", format!("must be JSON: {error}.")))
@@ -76,7 +122,7 @@ pub(crate) async fn search(
     // They belong to the page, not to the list.
     parameters.take("explain");
     parameters.take("highlight");
-    let listing = Listing::of(&state, scope, &SEARCH, parameters)?;
+    let listing = Listing::of(&state, scope, &KIND, parameters)?;
     let body = view::read(&state, listing.wanted, move |state, view| {
         let mut out = listing.write(state, view, highlight)?;
         listing.write_times(&mut out);

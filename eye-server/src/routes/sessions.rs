@@ -15,16 +15,41 @@ use uuid::Uuid;
 use crate::auth::{Identity, Scope};
 use crate::cursor::{Cursor, Last};
 use crate::error::Problem;
+use crate::listing::EVENTS;
 use crate::listing::query;
-use crate::parameters::Parameters;
-use crate::question::{self, Question};
+use crate::operation::{Answer, Component, Field, Operation, Shape};
+use crate::parameters::{COUNT, CURSOR, ID, LIMIT, LIMIT_OR_NONE};
+use crate::question::{APPLICATION, AS_OF, FROM, Q, Question, STALE, TO};
 use crate::routes::json;
 use crate::state::AppState;
 use crate::view::{self, View, Wanted, event_json, write_events};
-use crate::wire::{write_number, write_string, write_time, write_uuid};
+use crate::wire::{EVENT, write_number, write_string, write_time, write_uuid};
 
 /// Events that are looked through at once for sessions.
 const LOOKED_THROUGH: usize = 1000;
+
+/// What [`list`] takes and answers.
+pub(crate) static LIST: Operation = Operation::reads("Sessions, newest last event first")
+    .query(&[
+        Q.about("What must hold of an event of the session."),
+        FROM.about("An event from then on."),
+        TO.about("An event before then."),
+        APPLICATION,
+        AS_OF,
+        STALE,
+        LIMIT_OR_NONE,
+        CURSOR,
+        COUNT.about("`true` counts all of them."),
+    ])
+    .answers(&[Answer::json(
+        200,
+        "A page of sessions",
+        Shape::Framed(&[
+            Field::list("sessions", &Shape::Of(&SESSION)),
+            Field::whole("count").optional(),
+            Field::text("next").or_null(),
+        ]),
+    )]);
 
 /// Answers `GET /sessions`: newest last event first.
 pub(crate) async fn list(
@@ -33,8 +58,7 @@ pub(crate) async fn list(
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
     let scope = identity.scope()?;
-    let known = [&question::PARAMETERS[..], &["limit", "cursor", "count"]].concat();
-    let mut parameters = Parameters::from_query(query.as_deref(), &known)?;
+    let mut parameters = LIST.parameters(query.as_deref())?;
     let cursor = Cursor::resume("sessions", &mut parameters, state.store_id())?;
     let mut question = Question::of(&state, scope, &parameters)?;
     question.wanted = question.wanted.of_both();
@@ -181,6 +205,12 @@ fn newest(
     Ok(rows)
 }
 
+/// What [`one`] takes and answers.
+pub(crate) static ONE: Operation = Operation::reads("One session")
+    .path(&[ID])
+    .query(&[AS_OF, STALE])
+    .answers(&[Answer::json(200, "The session.", Shape::Of(&SESSION_NOW))]);
+
 /// Answers `GET /sessions/{id}`.
 pub(crate) async fn one(
     State(state): State<AppState>,
@@ -189,7 +219,7 @@ pub(crate) async fn one(
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
     let scope = identity.scope()?;
-    let parameters = Parameters::from_query(query.as_deref(), &["as_of", "stale"])?;
+    let parameters = ONE.parameters(query.as_deref())?;
     // Its categories are counted by the search index.
     let wanted = Wanted::of(&state, &parameters, Needs::Both)?;
     let id = session_id(id)?;
@@ -200,6 +230,13 @@ pub(crate) async fn one(
     Ok(json(StatusCode::OK, body))
 }
 
+/// What [`events`] takes and answers.
+pub(crate) static EVENTS_OF: Operation =
+    Operation::reads("A session's events in the order they occurred")
+        .path(&[ID])
+        .query(&[LIMIT, CURSOR, AS_OF, STALE])
+        .answers(&[Answer::json(200, "A page of events.", Shape::Of(&EVENTS))]);
+
 /// Answers `GET /sessions/{id}/events`.
 pub(crate) async fn events(
     State(state): State<AppState>,
@@ -208,8 +245,7 @@ pub(crate) async fn events(
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
     let scope = identity.scope()?;
-    let mut parameters =
-        Parameters::from_query(query.as_deref(), &["limit", "cursor", "as_of", "stale"])?;
+    let mut parameters = EVENTS_OF.parameters(query.as_deref())?;
     let id = session_id(id)?;
     let list = format!("session {id}");
     let cursor = Cursor::resume(&list, &mut parameters, state.store_id())?;
@@ -268,6 +304,23 @@ fn find(state: &AppState, scope: Scope, id: Uuid, view: View) -> Result<SessionS
 fn offsets(hits: &[Hit]) -> Vec<Offset> {
     hits.iter().map(|hit| hit.offset).collect()
 }
+
+const FIELDS: [Field; 9] = [
+    Field::uuid("id"),
+    Field::text("application"),
+    Field::time("first"),
+    Field::time("last"),
+    Field::whole("duration_ms"),
+    Field::whole("count"),
+    Field::new("categories", Shape::ByName(&Shape::Whole)),
+    Field::of("entry", &EVENT),
+    Field::of("exit", &EVENT),
+];
+/// A session in a list.
+pub(crate) static SESSION: Component = Component::object("Session", &FIELDS);
+
+/// A session by itself.
+pub(crate) static SESSION_NOW: Component = Component::new("SessionNow", "", Shape::Framed(&FIELDS));
 
 /// Writes a session with its first and last event. Blocks.
 pub(crate) fn write_session(

@@ -19,7 +19,8 @@ use tokio::time::Instant;
 use crate::auth::{Identity, identify};
 use crate::error::{Code, Problem};
 use crate::listing::{narrow, query};
-use crate::parameters::Parameters;
+use crate::operation::{Answer, Field, Operation, Shape};
+use crate::question::{APPLICATION, Q};
 use crate::state::AppState;
 use crate::stream::{Gone, Outlet, stream};
 use crate::wire::write_event_line;
@@ -46,6 +47,26 @@ struct Tail {
     _open: OwnedSemaphorePermit,
 }
 
+/// What [`tail`] takes and answers.
+pub(crate) static TAIL: Operation = Operation::reads("Events as they come, as server-sent events")
+    .query(&[
+        Q,
+        APPLICATION,
+        Field::whole("from")
+            .optional()
+            .about("From this offset on; without it, what comes from now on."),
+    ])
+    .headers(&[Field::text("Last-Event-ID")
+        .optional()
+        .about("Goes on behind this offset.")])
+    .answers(&[Answer::of(
+        200,
+        "`event` with an Event, `gap` with {from, to, reason}, `end` \
+            with {reason}; a comment every 15 seconds",
+        &[("text/event-stream", Shape::Text)],
+    )])
+    .problems(&[404]);
+
 /// Answers `GET /tail`.
 pub(crate) async fn tail(
     State(state): State<AppState>,
@@ -54,7 +75,7 @@ pub(crate) async fn tail(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let scope = identity.scope()?;
-    let parameters = Parameters::from_query(parameters.as_deref(), &["q", "application", "from"])?;
+    let parameters = TAIL.parameters(parameters.as_deref())?;
     let end = state.reader().durable_end();
     let from = match headers.get("last-event-id") {
         Some(last) => {

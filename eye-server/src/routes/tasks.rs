@@ -16,12 +16,24 @@ use crate::auth::Identity;
 use crate::caretaker;
 use crate::envelope::RequestId;
 use crate::error::{Code, Problem};
-use crate::parameters::Parameters;
+use crate::operation::{Answer, Field, Operation, Shape};
+use crate::parameters::ID;
 use crate::reindexing::reindex;
 use crate::routes::json as answer;
 use crate::state::AppState;
+use crate::tasks::TASK;
 use crate::tasks::{Pulse, Task};
-use crate::wire::Object;
+
+/// What [`start`] takes and answers.
+pub(crate) static START: Operation =
+    Operation::acts("Start a piece of maintenance; they run one after the other")
+        .fields(&[
+            Field::one_of("kind", &["verify", "compact", "reindex"]),
+            Field::boolean("dry_run").optional(),
+            Field::boolean("confirm").optional(),
+        ])
+        .answers(&[Answer::json(202, "The task", Shape::Of(&TASK))])
+        .problems(&[429]);
 
 /// Answers `POST /admin/tasks {"kind"}`: 202 and the task.
 pub(crate) async fn start(
@@ -32,8 +44,8 @@ pub(crate) async fn start(
     body: Body,
 ) -> Result<Response, Problem> {
     identity.admin()?;
-    Parameters::from_query(query.as_deref(), &[])?;
-    let body = Object::read(&state, body, &["kind", "dry_run", "confirm"]).await?;
+    START.parameters(query.as_deref())?;
+    let body = START.object(&state, body).await?;
     let folder = state.settings().data.join("log");
     let dry_run = body.boolean("dry_run")?.unwrap_or(false);
     let confirmed = body.boolean("confirm")?.unwrap_or(false);
@@ -81,6 +93,14 @@ pub(crate) fn accepted(task: Option<Arc<Task>>) -> Result<Response, Problem> {
     Ok(accepted)
 }
 
+/// What [`list`] takes and answers.
+pub(crate) static LIST: Operation = Operation::reads("Maintenance of this process, newest first")
+    .answers(&[Answer::json(
+        200,
+        "The tasks of this process, newest first.",
+        Shape::Object(&[Field::list("tasks", &Shape::Of(&TASK))]),
+    )]);
+
 /// Answers `GET /admin/tasks`: those of this process, newest first.
 pub(crate) async fn list(
     State(state): State<AppState>,
@@ -88,7 +108,7 @@ pub(crate) async fn list(
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
     identity.admin()?;
-    Parameters::from_query(query.as_deref(), &[])?;
+    LIST.parameters(query.as_deref())?;
     let tasks: Vec<Value> = state
         .tasks()
         .list()
@@ -101,6 +121,11 @@ pub(crate) async fn list(
     ))
 }
 
+/// What [`one`] takes and answers.
+pub(crate) static ONE: Operation = Operation::reads("How far a task is")
+    .path(&[ID])
+    .answers(&[Answer::json(200, "The task", Shape::Of(&TASK))]);
+
 /// Answers `GET /admin/tasks/{id}`.
 pub(crate) async fn one(
     State(state): State<AppState>,
@@ -109,10 +134,20 @@ pub(crate) async fn one(
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
     identity.admin()?;
-    Parameters::from_query(query.as_deref(), &[])?;
+    ONE.parameters(query.as_deref())?;
     let task = named(&state, id)?;
     Ok(answer(StatusCode::OK, task.shape().to_string()))
 }
+
+/// What [`cancel`] takes and answers.
+pub(crate) static CANCEL: Operation =
+    Operation::acts("Ask a task to end")
+        .path(&[ID])
+        .answers(&[Answer::json(
+            202,
+            "The task, which may still need a while to end",
+            Shape::Of(&TASK),
+        )]);
 
 /// Answers `DELETE /admin/tasks/{id}`: 202 and the task, which may still need a while to end.
 pub(crate) async fn cancel(
@@ -122,7 +157,7 @@ pub(crate) async fn cancel(
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
     identity.admin()?;
-    Parameters::from_query(query.as_deref(), &[])?;
+    CANCEL.parameters(query.as_deref())?;
     let task = named(&state, id)?;
     task.cancel();
     Ok(answer(StatusCode::ACCEPTED, task.shape().to_string()))

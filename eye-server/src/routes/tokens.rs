@@ -16,7 +16,9 @@ use crate::auth::{self, Identity, kind_name, scopes};
 use crate::config::origin;
 use crate::envelope::RequestId;
 use crate::error::{Code, Problem};
-use crate::parameters::{Parameters, instant};
+use crate::operation::{Answer, Component, Field, Operation, Shape};
+use crate::parameters::{CURSOR, ID, LIMIT, Parameters, instant};
+use crate::question::APPLICATION;
 use crate::registrar::{Page, change};
 use crate::routes::applications::{named, with_secret};
 use crate::routes::json as answer;
@@ -25,6 +27,58 @@ use crate::wire::Object;
 
 /// Pages that may use one token.
 const ORIGINS_MAX: usize = 100;
+
+const KINDS: [&str; 3] = ["application", "analyst", "admin"];
+const SCOPES: Field = Field::list("scopes", &Shape::OneOf(&["read", "write"])).optional();
+const EXPIRES_AT: Field = Field::text("expires_at")
+    .optional()
+    .about("From then on it is refused: RFC 3339, a date, or now+90d.");
+const ORIGINS: Field = Field::new("origins", Shape::ListOf(&Shape::Text, 0, ORIGINS_MAX))
+    .optional()
+    .about("Pages of these origins alone may use it, https://shop.example each.");
+
+const FIELDS: [Field; 8] = [
+    Field::uuid("id").or_null(),
+    Field::one_of("kind", &KINDS),
+    Field::list("scopes", &Shape::Text),
+    Field::text("application").or_null(),
+    Field::text("created_at").or_null(),
+    Field::text("last_used").or_null(),
+    Field::text("expires_at").or_null(),
+    Field::list("origins", &Shape::Text),
+];
+/// A token without its secret.
+pub(crate) static TOKEN: Component = Component::new(
+    "Token",
+    "",
+    Shape::Both(&FIELDS, &[Field::uuid("store").optional()]),
+);
+
+/// A token that was just issued.
+pub(crate) static NEW_TOKEN: Component = Component::new(
+    "NewToken",
+    "",
+    Shape::Both(&FIELDS, &[Field::text("token")]),
+);
+
+/// What [`create_for_application`] takes and answers.
+pub(crate) static CREATE_FOR_APPLICATION: Operation =
+    Operation::writes("Issue a token for an application")
+        .path(&[Field::text("name").about("Its name.")])
+        .fields(&[
+            SCOPES,
+            Field::new("token", Shape::TextOf(20, 255))
+                .optional()
+                .about("A secret that clients have already; without it one is drawn."),
+            EXPIRES_AT,
+            ORIGINS,
+        ])
+        .answers(&[Answer::json(
+            201,
+            "The token is shown this once.",
+            Shape::Of(&NEW_TOKEN),
+        )])
+        .problems(&[409]);
 
 /// Answers `POST /applications/{name}/tokens`.
 pub(crate) async fn create_for_application(
@@ -36,10 +90,9 @@ pub(crate) async fn create_for_application(
     body: Body,
 ) -> Result<Response, Problem> {
     identity.admin()?;
-    Parameters::from_query(query.as_deref(), &[])?;
+    CREATE_FOR_APPLICATION.parameters(query.as_deref())?;
     let application = named(&state, name)?;
-    let known = ["scopes", "token", "expires_at", "origins"];
-    let body = Object::read(&state, body, &known).await?;
+    let body = CREATE_FOR_APPLICATION.object(&state, body).await?;
     let (kind, application_id) = (application_kind(&body)?, Some(application.id));
     let terms = terms(&state, &body, kind)?;
     let token = match body.text("token")? {
@@ -48,6 +101,22 @@ pub(crate) async fn create_for_application(
     };
     issue(&state, identity, &request_id, token).await
 }
+
+/// What [`create`] takes and answers.
+pub(crate) static CREATE: Operation = Operation::writes("Issue a token")
+    .fields(&[
+        Field::one_of("kind", &KINDS).optional(),
+        APPLICATION.about("Whose it is, for a token of an application."),
+        SCOPES,
+        EXPIRES_AT,
+        ORIGINS,
+    ])
+    .answers(&[Answer::json(
+        201,
+        "The token is shown this once.",
+        Shape::Of(&NEW_TOKEN),
+    )])
+    .problems(&[404, 409]);
 
 /// Answers `POST /tokens`.
 pub(crate) async fn create(
@@ -58,9 +127,8 @@ pub(crate) async fn create(
     body: Body,
 ) -> Result<Response, Problem> {
     identity.admin()?;
-    Parameters::from_query(query.as_deref(), &[])?;
-    let known = ["kind", "scopes", "application", "expires_at", "origins"];
-    let body = Object::read(&state, body, &known).await?;
+    CREATE.parameters(query.as_deref())?;
+    let body = CREATE.object(&state, body).await?;
     let (kind, application) = match (body.text("kind")?, body.text("application")?) {
         (Some("analyst"), None) => (TokenKind::Analyst, None),
         (Some("admin"), None) => (TokenKind::Admin, None),
@@ -98,6 +166,15 @@ pub(crate) async fn create(
     issue(&state, identity, &request_id, token).await
 }
 
+/// What [`list`] takes and answers.
+pub(crate) static LIST: Operation = Operation::reads("List tokens")
+    .query(&[LIMIT, CURSOR])
+    .answers(&[Answer::json(
+        200,
+        "A page of tokens.",
+        Shape::Page("tokens", &Shape::Of(&TOKEN)),
+    )]);
+
 /// Answers `GET /tokens`.
 pub(crate) async fn list(
     State(state): State<AppState>,
@@ -105,8 +182,19 @@ pub(crate) async fn list(
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
     identity.admin()?;
-    page(&state, "tokens".to_owned(), query.as_deref(), |_| true)
+    let parameters = LIST.parameters(query.as_deref())?;
+    page(&state, "tokens".to_owned(), parameters, |_| true)
 }
+
+/// What [`list_of_application`] takes and answers.
+pub(crate) static LIST_OF_APPLICATION: Operation = Operation::reads("List an application's tokens")
+    .path(&[Field::text("name").about("Its name.")])
+    .query(&[LIMIT, CURSOR])
+    .answers(&[Answer::json(
+        200,
+        "A page of its tokens.",
+        Shape::Page("tokens", &Shape::Of(&TOKEN)),
+    )]);
 
 /// Answers `GET /applications/{name}/tokens`.
 pub(crate) async fn list_of_application(
@@ -118,10 +206,16 @@ pub(crate) async fn list_of_application(
     identity.admin()?;
     let application = named(&state, name)?;
     let list = format!("tokens of {}", application.id.0);
-    page(&state, list, query.as_deref(), |token| {
+    let parameters = LIST_OF_APPLICATION.parameters(query.as_deref())?;
+    page(&state, list, parameters, |token| {
         token.application == Some(application.id)
     })
 }
+
+/// What [`revoke`] takes and answers.
+pub(crate) static REVOKE: Operation = Operation::writes("Revoke a token")
+    .path(&[ID])
+    .answers(&[Answer::empty(204, "Done.")]);
 
 /// Answers `DELETE /tokens/{id}`.
 pub(crate) async fn revoke(
@@ -132,7 +226,7 @@ pub(crate) async fn revoke(
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
     identity.admin()?;
-    Parameters::from_query(query.as_deref(), &[])?;
+    REVOKE.parameters(query.as_deref())?;
     let missing = || Problem::not_found("A token of this id");
     let id = id
         .ok()
@@ -263,10 +357,10 @@ async fn issue(
 fn page(
     state: &AppState,
     list: String,
-    query: Option<&str>,
+    parameters: Parameters,
     wanted: impl Fn(&Token) -> bool,
 ) -> Result<Response, Problem> {
-    let page = Page::of(state, list, query)?;
+    let (page, _) = Page::of(state, list, parameters)?;
     let registry = state.log().registry();
     let rows = registry
         .tokens()

@@ -6,6 +6,65 @@ use eye_log::{ApplicationId, Offset, Registry, TokenKind, format_timestamp};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use crate::operation::{Component, Field, Shape};
+use crate::routes::schemas::JSON_SCHEMA;
+
+/// A record that is no event.
+pub(crate) static CHANGE: Component = Component::new(
+    "Change",
+    "A record that is no event. `by` is the id of the token that acted, null for the owner of the folder.",
+    Shape::Object(&[
+        Field::whole("offset"),
+        Field::one_of(
+            "kind",
+            &["application", "token", "schema", "erasure", "maintenance"],
+        ),
+        Field::time("received_at"),
+        Field::uuid("by").or_null(),
+        Field::uuid("request"),
+        Field::one_of(
+            "change",
+            &[
+                "registered",
+                "enabled",
+                "disabled",
+                "limits",
+                "issued",
+                "revoked",
+                "set",
+                "removed",
+            ],
+        )
+        .optional(),
+        Field::text("application").optional().or_null(),
+        Field::whole("number").optional(),
+        Field::whole("retention_days").optional().or_null(),
+        Field::whole("max_bytes").optional().or_null(),
+        Field::whole("rate").optional().or_null(),
+        Field::uuid("token").optional(),
+        Field::one_of("token_kind", &["application", "analyst", "admin"]).optional(),
+        Field::list("scopes", &Shape::OneOf(&["read", "write"])).optional(),
+        Field::time("expires_at").optional().or_null(),
+        Field::list("origins", &Shape::Text).optional(),
+        Field::one_of("reason", &["erased", "expired", "lost"]).optional(),
+        Field::uuid("erasure").optional().or_null(),
+        Field::whole("events").optional(),
+        Field::whole("blocks").optional(),
+        Field::uuid("id").optional(),
+        Field::boolean("done").optional(),
+        Field::whole("sessions").optional(),
+        Field::list("ranges", &Shape::List(&Shape::Whole)).optional(),
+        Field::text("category")
+            .optional()
+            .about("Of the events that a rule is for."),
+        Field::text("name")
+            .optional()
+            .about("Of the events that a rule is for."),
+        Field::one_of("mode", &["enforce", "warn"]).optional(),
+        Field::of("schema", &JSON_SCHEMA).optional(),
+    ]),
+);
+
 /// Returns `{"offset", "kind", …}` of a record that is no event; `None` of an event. Where somebody acted, `by` is the id of the
 /// token, null for the owner of the folder.
 pub fn control_line(offset: Offset, record: &Record<'_>, registry: &Registry) -> Option<Value> {

@@ -6,8 +6,23 @@ use eye_log::EventDraft;
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
+use crate::operation::{Component, Field as Named, Shape};
+
 /// How many unknown or repeated names of one event are reported.
 const NAMES_MAX: usize = 100;
+
+/// An event as it is sent.
+pub(crate) static EVENT_DRAFT: Component = Component::object(
+    "EventDraft",
+    &[
+        Named::uuid("session_id"),
+        Named::new("category", Shape::TextOf(1, 100)),
+        Named::new("name", Shape::TextOf(1, 100)),
+        Named::text("timestamp").about("RFC 3339, or YYYY-MM-DD HH:MM:SS[.ffffff]"),
+        Named::new("data", Shape::Json).about("The application's own: any JSON object."),
+        Named::uuid("id").optional(),
+    ],
+);
 
 /// Reads the JSON text of one event. The error is of serde_json's category `Data` where the text is JSON, but no
 /// object.

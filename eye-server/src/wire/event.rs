@@ -5,6 +5,40 @@ use std::borrow::Cow;
 use eye_log::json::push_without_space;
 use eye_log::{StoredEvent, format_timestamp};
 
+use crate::operation::{Component, Field, Shape};
+
+/// An event as it is answered.
+pub(crate) static EVENT: Component = Component::object(
+    "Event",
+    &[
+        Field::uuid("id"),
+        Field::whole("offset"),
+        Field::text("application"),
+        Field::uuid("session_id"),
+        Field::text("category"),
+        Field::text("name"),
+        Field::time("timestamp"),
+        Field::time("received_at"),
+        Field::new("data", Shape::Json).about("The application's own: any JSON object."),
+        Field::text("client_id").optional(),
+        Field::new("meta", Shape::Json)
+            .optional()
+            .about("What the service noted of its arrival."),
+        Field::number("score")
+            .optional()
+            .about("With `order=-score`."),
+        Field::new(
+            "highlight",
+            Shape::ByName(&Shape::List(&Shape::Object(&[
+                Field::whole("start"),
+                Field::whole("end"),
+            ]))),
+        )
+        .optional()
+        .about("With `highlight=true`: by path, where in the string."),
+    ],
+);
+
 /// Appends an event: `{"id", "offset", "application", "session_id", "category", "name", "timestamp", "received_at",
 /// "data"}`, with `client_id` and `meta` where there are any.
 pub(crate) fn write_event(out: &mut Vec<u8>, event: &StoredEvent, application: &str) {

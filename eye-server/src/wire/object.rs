@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 
 use crate::error::{Code, Problem};
 use crate::ingest::read_body;
+use crate::operation::Field;
 use crate::parameters::guess;
 use crate::state::AppState;
 use crate::wire::text_of;
@@ -21,14 +22,14 @@ impl Object {
     pub(crate) async fn read(
         state: &AppState,
         body: Body,
-        known: &[&str],
+        known: &[Field],
     ) -> Result<Self, Problem> {
         let mut charge = state.memory().account();
         let body = read_body(body, OBJECT_MAX_BYTES, state.settings(), &mut charge).await?;
         Self::parse(&body, known)
     }
 
-    fn parse(body: &[u8], known: &[&str]) -> Result<Self, Problem> {
+    fn parse(body: &[u8], known: &[Field]) -> Result<Self, Problem> {
         let text = text_of(body)?;
         if text.is_empty() {
             return Ok(Self(Map::new()));
@@ -41,10 +42,11 @@ impl Object {
                 "The body has to be a JSON object.",
             ));
         };
+        let known: Vec<&str> = known.iter().map(|field| field.name).collect();
         match fields.keys().find(|name| !known.contains(&name.as_str())) {
             Some(name) => Err(Problem::parameter(
                 name,
-                format!("unknown field.{}", guess(name, known)),
+                format!("unknown field.{}", guess(name, &known)),
             )),
             None => Ok(Self(fields)),
         }
@@ -135,7 +137,8 @@ mod tests {
 
     #[test]
     fn unknown_fields_are_refused_with_a_guess() {
-        let refused = Object::parse(b"{\"naem\":1}", &["name", "active"]).unwrap_err();
+        let refused =
+            Object::parse(b"{\"naem\":1}", &["name", "active"].map(Field::text)).unwrap_err();
         let body: Value = serde_json::from_slice(&refused.body("")).unwrap();
         assert!(body["message"].as_str().unwrap().contains("name"), "{body}");
     }
@@ -144,7 +147,7 @@ mod tests {
     fn fields_have_types() {
         let object = Object::parse(
             b"{\"a\":\"x\",\"b\":true,\"c\":[\"y\"],\"d\":[1]}",
-            &["a", "b", "c", "d", "e"],
+            &["a", "b", "c", "d", "e"].map(Field::text),
         )
         .unwrap();
         assert_eq!(object.text("a").unwrap(), Some("x"));

@@ -7,12 +7,23 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::parcel::Refused;
-use crate::error::{Code, FieldErrors, Problem};
+use crate::error::{Code, FieldErrors, Problem, REFUSED};
+use crate::operation::{Component, Field, Shape};
 use crate::routes::json as json_response;
 use crate::wire::{write_number, write_uuid};
 
 /// How many refused items are listed.
 const ERRORS_MAX: usize = 1000;
+
+/// What is said of one event that was sent alone.
+pub(crate) static STORED: Component = Component::object(
+    "Stored",
+    &[
+        Field::uuid("id"),
+        Field::whole("offset"),
+        Field::boolean("duplicate").optional(),
+    ],
+);
 
 /// Answers one event sent alone.
 pub(crate) fn one(receipt: &Receipt, id: Option<Uuid>, minimal: bool) -> Result<Response, Problem> {
@@ -75,6 +86,20 @@ fn refusal(exception: Exception) -> (Code, FieldErrors) {
         ),
     }
 }
+
+/// What is said of many that were sent together.
+pub(crate) static SUMMARY: Component = Component::object(
+    "Summary",
+    &[
+        Field::whole("accepted"),
+        Field::whole("duplicates"),
+        Field::whole("rejected"),
+        Field::whole("first_offset").or_null(),
+        Field::whole("last_offset").or_null(),
+        Field::list("errors", &Shape::Of(&REFUSED)),
+        Field::boolean("errors_truncated"),
+    ],
+);
 
 /// Counts what became of the items of a request.
 pub(crate) struct Summary {

@@ -15,10 +15,14 @@ use super::parcel::{Judge, Parcel, Parsed, open, parse_only};
 use crate::auth::identify;
 use crate::error::{Code, FieldErrors, Problem};
 use crate::ingest::{Charge, Unread, admit, read_body, request_too_large, store};
+use crate::operation::{Answer, Field, Operation, Shape};
 use crate::parameters::Parameters;
+use crate::question::APPLICATION;
 use crate::rejections::Refusal;
+use crate::routes::events::answer::STORED;
+use crate::routes::events::answer::SUMMARY;
 use crate::state::AppState;
-use crate::wire::{Encoding, MediaType, Pieces, pieces};
+use crate::wire::{EVENT_DRAFT, Encoding, MediaType, Pieces, pieces};
 
 /// So many refused items are kept at once where the request is served; they are a write to the page cache each.
 const KEPT_INLINE_MAX: usize = 16;
@@ -178,7 +182,7 @@ async fn receive(state: &AppState, request: Request) -> Result<Received, Problem
             state.log().count_refused(None, 0, 1);
         }
     })?;
-    let parameters = Parameters::from_query(query, &["application", "on_error", "token"]);
+    let parameters = SEND.parameters(query);
     if let (Err(problem), None) = (&parameters, identity.application) {
         return Err(problem.clone());
     }
@@ -246,6 +250,50 @@ async fn refuse_unread(state: &AppState, sender: &Sender, problem: Problem, body
     };
     sender.refuse(state, problem, &begun, cut)
 }
+
+/// What [`send`] takes and answers.
+pub(crate) static SEND: Operation = Operation::writes(
+    "Send one event, an array, or NDJSON. An answer of 200, 201, \
+            204 or 207 means that what was accepted is on the disk, synced.",
+)
+.query(&[
+    APPLICATION.about("For admins: for which application."),
+    Field::one_of("on_error", &["reject_all"])
+        .optional()
+        .about("`reject_all`: store all or nothing."),
+    Field::text("token")
+        .optional()
+        .about("A write-only token, where no header can be set."),
+])
+.headers(&[Field::text("Prefer")
+    .optional()
+    .about("`return=minimal`: 204 and no body.")])
+.body(
+    true,
+    "",
+    &[
+        (
+            "application/json",
+            Shape::Either(&[
+                Shape::Of(&EVENT_DRAFT),
+                Shape::List(&Shape::Of(&EVENT_DRAFT)),
+            ]),
+        ),
+        ("application/x-ndjson", Shape::Text),
+        ("text/plain", Shape::Text),
+    ],
+)
+.answers(&[
+    Answer::json(
+        200,
+        "A duplicate of one event, or many all stored or known.",
+        Shape::Either(&[Shape::Of(&STORED), Shape::Of(&SUMMARY)]),
+    ),
+    Answer::json(201, "Stored.", Shape::Of(&STORED)),
+    Answer::empty(204, "Stored; nothing else was asked for."),
+    Answer::json(207, "Some were refused.", Shape::Of(&SUMMARY)),
+])
+.problems(&[404, 409, 415, 429]);
 
 /// Answers `POST /events`.
 pub(crate) async fn send(
