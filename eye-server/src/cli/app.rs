@@ -120,7 +120,7 @@ async fn create(
     }
     print(&format!(
         "application  {name}\ntoken        {token}\n\nThe token is shown only now. Try it, with the server running:\n\n{}",
-        curl_line(&address(common), token)
+        curl_line(&address(client, common).await, token)
     ))
 }
 
@@ -151,13 +151,17 @@ fn curl_line(address: &str, token: &str) -> String {
     )
 }
 
-fn address(common: &Common) -> String {
+/// Returns where the service listens, as far as its settings tell: those of the one that runs, or that will.
+async fn address(client: &Client, common: &Common) -> String {
     if let Some(server) = &common.server {
         return server.trim_end_matches('/').to_owned();
     }
-    let listen = common
-        .settings(Vec::new())
-        .map(|settings| settings.listen)
+    let asked = client.call(Method::GET, "/admin/settings", None).await;
+    let told: Value = asked.and_then(|answer| answer.json()).unwrap_or_default();
+    let settings = told["settings"].as_array();
+    let listen = settings.and_then(|all| all.iter().find(|one| one["name"] == "listen"));
+    let listen = listen
+        .and_then(|listen| listen["value"].as_str())
         .unwrap_or_default();
     // What listens everywhere, or on a port picked at start, is best guessed at the default.
     match listen.rsplit_once(':') {

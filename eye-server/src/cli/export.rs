@@ -131,8 +131,7 @@ async fn export(
 ) -> Result<Exported, Failure> {
     let opened = client.open_stream(&target(args), HeaderMap::new()).await;
     let mut answer = opened.map_err(|error| explained(&args.query, error))?;
-    let mut progress =
-        (!io::stdout().is_terminal()).then(|| Progress::counting("exporting", "bytes"));
+    let mut progress = (!io::stdout().is_terminal()).then(|| Progress::new("exporting", 0));
     let (mut hash, mut bytes, mut lines) = (Sha256::new(), 0u64, 0u64);
     // The last line, as far as it has come: it may be the end.
     let mut held: Vec<u8> = Vec::new();

@@ -125,7 +125,8 @@ fn line(
     unit: Unit,
     elapsed: Duration,
 ) -> String {
-    let rate = figures::per_second(done.saturating_sub(first_done), elapsed);
+    let done_now = done.saturating_sub(first_done);
+    let rate = figures::per_second(done_now, elapsed);
     let mut parts = vec![label.to_owned()];
     match total {
         Some(total) if total > 0 => {
@@ -139,15 +140,19 @@ fn line(
             let per_second = figures::count(figures::per_second(number, elapsed));
             parts.push(format!("{} {name}, {per_second}/s", figures::count(number)));
         }
+        // Less than one a second tells less than the time left.
+        None if rate == 0 && done_now > 0 => {}
         None => parts.push(format!("{}/s", unit.written(rate))),
     }
-    if let Some(left) = total
-        .map(|total| total.saturating_sub(done))
-        .filter(|_| rate > 0)
+    if let Some(left) = total.map(|total| total.saturating_sub(done))
+        && done_now > 0
     {
+        // As long for each as it took so far: few may be done in a second.
+        let seconds = elapsed.as_millis() * u128::from(left) / u128::from(done_now) / 1000;
+        let seconds = u64::try_from(seconds).unwrap_or(u64::MAX);
         parts.push(format!(
             "{} left",
-            figures::duration(Duration::from_secs(left / rate))
+            figures::duration(Duration::from_secs(seconds))
         ));
     }
     parts.join("  ")
@@ -188,6 +193,11 @@ mod tests {
         assert_eq!(
             line("dumping", 50, 0, Some(200), None, records, ten_seconds),
             "dumping   25 % of 200 records  5 records/s  30s left"
+        );
+        let kills = Unit::Things("kills");
+        assert_eq!(
+            line("torturing", 4, 0, Some(10), None, kills, ten_seconds),
+            "torturing   40 % of 10 kills  15s left"
         );
     }
 }

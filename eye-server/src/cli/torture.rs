@@ -160,7 +160,7 @@ fn torture(
     let folder = Folder(data.join(format!("torture-{}", std::process::id())));
     std::fs::create_dir_all(&folder.0).map_err(failed)?;
     let began = Instant::now();
-    let mut progress = Progress::new("torturing", 0);
+    let mut progress = Progress::counting("torturing", "kills");
     let mut acknowledged = Acknowledged::default();
     let (mut cycles, mut wrong) = (0, Vec::new());
     let seed = u64::from(std::process::id()) ^ eye_log::now().unsigned_abs();
@@ -175,7 +175,7 @@ fn torture(
         cycles += 1;
         live_and_die(&folder.0, cycles, mixed(seed + cycles), &mut acknowledged)?;
         wrong = verdict(&folder.0, &acknowledged)?.wrong;
-        progress.tick(cycles, args.cycles, Some((cycles, "kills")));
+        progress.tick(cycles, args.cycles, None);
         if acknowledged.events() > 200_000 {
             // A log that has grown long makes every look at it long.
             acknowledged.forget();

@@ -25,8 +25,7 @@ use crate::routes::events::{Judge, answer, open_again};
 use crate::routes::json as respond;
 use crate::routes::tasks::accepted;
 use crate::state::AppState;
-use crate::tasks::Pulse;
-use crate::tasks::TASK;
+use crate::tasks::{Pulse, TASK};
 use crate::view;
 use crate::wire::EVENT_DRAFT;
 
