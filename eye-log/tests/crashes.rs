@@ -15,6 +15,8 @@ use model::{Story, open};
 
 /// How many crashes one log lives through.
 const CRASHES_OF_A_STORY: u64 = 20;
+/// How often a long run says how far it is.
+const TOLD_EACH: u64 = 5000;
 
 fn number(name: &str, otherwise: u64) -> u64 {
     std::env::var(name).map_or(otherwise, |text| text.parse().unwrap())
@@ -35,12 +37,14 @@ fn nothing_acknowledged_is_lost_whatever_the_disk_does() {
                     // A log that lives through some crashes, then a new one.
                     let mut story = Story::new(next.fetch_add(1, Ordering::Relaxed));
                     for _ in 0..CRASHES_OF_A_STORY {
-                        let counted = if story.live_and_crash() {
-                            &crashed
-                        } else {
-                            &others
-                        };
-                        counted.fetch_add(1, Ordering::Relaxed);
+                        if !story.live_and_crash() {
+                            others.fetch_add(1, Ordering::Relaxed);
+                            continue;
+                        }
+                        let cut = crashed.fetch_add(1, Ordering::Relaxed) + 1;
+                        if cut.is_multiple_of(TOLD_EACH) {
+                            println!("{cut} of {crashes} power cuts");
+                        }
                     }
                 }
             });
