@@ -12,6 +12,13 @@
   token.value = sessionStorage.getItem("eye.token") ?? "";
   token.addEventListener("input", () => sessionStorage.setItem("eye.token", token.value.trim()));
 
+  // A text that is taken: an id of its own, this moment, or a word where it may not be blank.
+  const text = (schema) => {
+    if (schema.format === "uuid") return crypto.randomUUID?.() ?? "";
+    if (schema.format === "date-time" || schema.description?.startsWith("RFC 3339")) return new Date().toISOString();
+    return "demo".repeat(Math.ceil((schema.minLength ?? 0) / 4));
+  };
+
   // A body to begin with, as the schema has it.
   const example = (schema, all, depth = 0) => {
     if (schema.$ref) schema = all[schema.$ref.split("/").pop()] ?? {};
@@ -25,13 +32,44 @@
       return Object.fromEntries(depth > 4 ? [] : fields.map(([name, field]) => [name, example(field, all, depth + 1)]));
     }
     if (type === "array") return Array(schema.minItems ?? 0).fill(example(schema.items ?? {}, all, depth + 1));
-    return { string: schema.format === "date-time" ? new Date().toISOString() : "", integer: 0, number: 0, boolean: false }[type] ?? null;
+    return { string: text(schema), integer: 0, number: 0, boolean: false }[type] ?? null;
   };
 
   const field = (parameter) => {
     const input = make("input", { name: parameter.name, required: parameter.required === true });
     input.placeholder = [parameter.schema?.type ?? parameter.schema?.enum ?? ""].flat().join(", ");
     return make("label", { className: "field" }, parameter.name + (parameter.required ? " *" : ""), input, make("small", {}, parameter.description ?? ""));
+  };
+
+  const named = (schema, all) => all[schema.$ref?.split("/").pop()] ?? schema;
+
+  // What a value may be, in a few words.
+  const kind = (schema, all) => {
+    if (schema.$ref) return schema.$ref.split("/").pop();
+    if (schema.enum) return schema.enum.map((one) => JSON.stringify(one)).join(" or ");
+    const either = schema.oneOf ?? schema.anyOf;
+    if (either) return either.map((one) => kind(one, all)).join(" or ");
+    return [schema.type ?? "anything"].flat().map((type) => (type === "array" ? `array of ${kind(schema.items ?? {}, all)}` : schema.format ?? type)).join(" or ");
+  };
+
+  // The fields of a body, and what is answered: to read, not to fill in.
+  const row = (name, what, about) => make("p", { className: "field" }, make("code", {}, name), make("span", {}, what), make("small", {}, about ?? ""));
+
+  const fields = (schema, all) => {
+    const shape = named((schema.oneOf ?? [schema])[0], all);
+    return Object.entries(shape.properties ?? {}).map(([name, value]) =>
+      row(name + ((shape.required ?? []).includes(name) ? " *" : ""), kind(value, all), value.description));
+  };
+
+  const answers = (responses, all) => {
+    const said = Object.entries(responses).filter(([, told]) => !told.$ref);
+    const rows = said.map(([status, told]) => {
+      const shapes = Object.entries(told.content ?? {}).map(([type, { schema }]) => (type === "application/json" ? kind(schema ?? {}, all) : type));
+      return row(status, shapes.join(", ") || "no body", told.description);
+    });
+    const problems = Object.keys(responses).filter((status) => responses[status].$ref);
+    if (problems.length) rows.push(row(problems.join(" "), "Problem", "What is wrong, with a code, and how to mend it."));
+    return make("details", { className: "answers" }, make("summary", {}, "Answers"), ...rows);
   };
 
   const operation = (path, method, about, all) => {
@@ -43,10 +81,10 @@
     const body = make("textarea", { spellcheck: false });
     if (mediaType) {
       body.value = JSON.stringify(example(described.schema ?? {}, all), null, 2);
-      form.append(make("small", {}, mediaType), body);
+      form.append(make("small", {}, Object.keys(content).join(", ")), body, ...fields(described.schema ?? {}, all));
     }
     const answer = make("div", {});
-    form.append(make("button", {}, "Send"), answer);
+    form.append(answers(about.responses ?? {}, all), make("button", {}, "Send"), answer);
     form.addEventListener("submit", async (event) => {
       event.preventDefault();
       const headers = token.value.trim() ? { Authorization: `Token ${token.value.trim()}` } : {};
@@ -65,8 +103,8 @@
         headers["Content-Type"] = mediaType;
         request.body = body.value;
       }
-      const text = query.toString();
-      await send(target + (text ? `?${text}` : ""), request, answer);
+      const asked = query.toString();
+      await send(target + (asked ? `?${asked}` : ""), request, answer);
     });
     const summary = make("summary", {}, make("span", { className: `method ${method}` }, method.toUpperCase()), make("code", {}, path), make("span", {}, about.summary ?? ""));
     return make("details", {}, summary, form);
