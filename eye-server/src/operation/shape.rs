@@ -391,3 +391,67 @@ impl Serialize for BodyFields {
         map.end()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    static THING: Component = Component::new("Thing", "Some thing.", Shape::Whole);
+
+    fn written(shape: impl Serialize) -> Value {
+        serde_json::to_value(shape).expect("shapes are texts and numbers")
+    }
+
+    #[test]
+    fn what_may_be_null_says_so_whatever_it_is() {
+        const FIELDS: [Field; 5] = [
+            Field::text("text").or_null(),
+            Field::one_of("one", &["a", "b"]).or_null().optional(),
+            Field::of("thing", &THING).or_null().about("Or none."),
+            Field::new("any", Shape::Any(&["string", "number"])).or_null(),
+            Field::new("either", Shape::Either(&[Shape::Uuid, Shape::Boolean])).or_null(),
+        ];
+        let thing = json!({"$ref": "#/components/schemas/Thing"});
+        let expected = json!({
+            "type": "object", "required": ["text", "thing", "any", "either"], "additionalProperties": false, "properties": {
+                "text": {"type": ["string", "null"]},
+                "one": {"enum": ["a", "b", null]},
+                "thing": {"oneOf": [thing, {"type": "null"}], "description": "Or none."},
+                "any": {"type": ["string", "number", "null"]},
+                "either": {"oneOf": [{"type": "string", "format": "uuid"}, {"type": "boolean"}, {"type": "null"}]},
+            },
+        });
+        assert_eq!(written(Shape::Object(&FIELDS)), expected);
+    }
+
+    #[test]
+    fn fields_of_a_body_may_be_null_where_they_are_not_required() {
+        static FIELDS: [Field; 2] = [Field::text("a"), Field::whole("b").optional()];
+        let properties = &written(BodyFields(&FIELDS))["properties"];
+        assert_eq!(properties["a"], json!({"type": "string"}));
+        assert_eq!(properties["b"], json!({"type": ["integer", "null"]}));
+    }
+
+    #[test]
+    fn a_page_has_its_rows_and_as_of_when_they_are_true() {
+        static THINGS: Shape = Shape::Page("things", &Shape::Of(&THING));
+        let page = written(THINGS);
+        let names: Vec<&str> = ["things", "next", "as_of", "indexed_through", "exact"].into();
+        assert_eq!(page["required"], json!(names));
+        let rows = json!({"type": "array", "items": {"$ref": "#/components/schemas/Thing"}});
+        assert_eq!(page["properties"]["things"], rows);
+        assert_eq!(
+            page["properties"]["next"],
+            json!({"type": ["string", "null"]})
+        );
+        let mut found = Vec::new();
+        THINGS.each_component(&mut |one| found.push(one.name));
+        assert_eq!(found, ["Thing"]);
+        assert_eq!(
+            written(&THING),
+            json!({"type": "integer", "description": "Some thing."})
+        );
+    }
+}
