@@ -4,6 +4,7 @@
 mod compacting;
 mod damage;
 mod failing;
+mod forging;
 mod repairing;
 
 use std::sync::mpsc;
