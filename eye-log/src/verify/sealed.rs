@@ -27,8 +27,12 @@ const TOGETHER_BYTES: u64 = 64 << 20;
 const STRETCH_BYTES: u64 = 1 << 20;
 
 /// A file and what its footer says.
-struct Footers {
+struct Footers<'f> {
     file: Arc<SealedFile>,
+    /// The files before it.
+    earlier: &'f [Arc<SealedFile>],
+    /// Whether the tables of sessions up to its own may miss some: damage takes them away.
+    misses_some: bool,
     list: Arc<Vec<BlockEntry>>,
     changes: BTreeMap<Offset, ChangeEntry>,
     sessions: Vec<SessionEntry>,
@@ -45,31 +49,41 @@ pub(super) fn verify(
     chain: &mut Chain,
     progress: &mut dyn FnMut(u64),
 ) -> io::Result<()> {
-    let mut rest = files;
-    while !rest.is_empty() {
+    let (mut done, mut lost) = (0, false);
+    while done < files.len() {
         let mut bytes = 0;
-        let more = rest.iter().take_while(|file| {
+        let more = files[done..].iter().take_while(|file| {
             bytes += file.file_bytes;
             bytes <= TOGETHER_BYTES
         });
-        let (together, behind) = rest.split_at(more.count().max(1));
-        rest = behind;
-        verify_together(together, report, chain, progress)?;
+        let end = done + more.count().max(1);
+        verify_together(files, done..end, &mut lost, report, chain, progress)?;
+        done = end;
     }
     Ok(())
 }
 
+/// Verifies some of the files; `lost` says whether those before have lost records to damage, and then whether these have.
 fn verify_together(
     files: &[Arc<SealedFile>],
+    some: Range<usize>,
+    lost: &mut bool,
     report: &mut VerifyReport,
     chain: &mut Chain,
     progress: &mut dyn FnMut(u64),
 ) -> io::Result<()> {
     let mut footers = Vec::new();
-    for file in files {
+    for (place, file) in some.clone().zip(&files[some.clone()]) {
         chain.store = file.header.store;
-        match read_footers(file, chain) {
-            Ok(read) => footers.push(read),
+        match read_footers(&files[..place], file, chain) {
+            Ok(mut read) => {
+                *lost |= read
+                    .list
+                    .iter()
+                    .any(|entry| entry.gone == Some(Reason::Lost));
+                read.misses_some = *lost || !report.damage.is_empty();
+                footers.push(read);
+            }
             Err(ReadError::Damaged(damage)) => report.damage.push(damage.into()),
             Err(error) => return Err(as_io(error)),
         }
@@ -93,11 +107,15 @@ fn verify_together(
     for (footer, counted) in footers.iter().zip(by_file) {
         conclude(footer, counted, report, chain);
     }
-    report.bytes += files.iter().map(|file| file.file_bytes).sum::<u64>();
+    report.bytes += files[some].iter().map(|file| file.file_bytes).sum::<u64>();
     Ok(())
 }
 
-fn read_footers(file: &Arc<SealedFile>, chain: &mut Chain) -> Result<Footers, ReadError> {
+fn read_footers<'f>(
+    earlier: &'f [Arc<SealedFile>],
+    file: &Arc<SealedFile>,
+    chain: &mut Chain,
+) -> Result<Footers<'f>, ReadError> {
     let seals = file.seals()?;
     chain
         .seals
@@ -109,18 +127,24 @@ fn read_footers(file: &Arc<SealedFile>, chain: &mut Chain) -> Result<Footers, Re
     if !sorted {
         return Err(file.damage(file.header.base, "the footer's ids are not sorted"));
     }
+    let sessions = file.session_entries()?;
+    if !sessions.is_sorted() {
+        return Err(file.damage(file.header.base, "the footer's sessions are not sorted"));
+    }
     Ok(Footers {
         list: file.blocks()?,
         changes: changes
             .into_iter()
             .map(|change| (change.first, change))
             .collect(),
-        sessions: file.session_entries()?,
+        sessions,
         ids,
         controls: file.controls()?,
         ledger: file.ledger()?,
         keys: Keys::of(file.header.store),
         file: file.clone(),
+        earlier,
+        misses_some: false,
     })
 }
 
@@ -254,9 +278,6 @@ fn conclude(footer: &Footers, counted: Counted, report: &mut VerifyReport, chain
         }
         if counted.ids != footer.ids {
             wrong.push("the footer does not list the ids of the events".to_owned());
-        }
-        if !footer.sessions.is_sorted() {
-            wrong.push("the footer's sessions are not sorted".to_owned());
         }
     }
     for what in wrong {

@@ -84,10 +84,13 @@ fn a_footer_that_says_something_else_than_its_blocks_is_noticed() {
             .find(|entry| entry.duplicates > 0 && entry.stored > 0)
             .unwrap()
     }
-    let forgeries: [(&str, Forgery); 17] = [
+    let forgeries: [(&str, Forgery); 18] = [
         ("", |_, _| ()),
         ("another owner of its session", |footer, _| {
             footer.sessions[7].application = ApplicationId(footer.sessions[7].application.0 ^ 1);
+        }),
+        ("no footer lists its session", |footer, _| {
+            footer.sessions.remove(20);
         }),
         ("sessions are not sorted", |footer, _| {
             footer.sessions.swap(3, 4)

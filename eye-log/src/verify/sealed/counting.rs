@@ -46,14 +46,18 @@ impl Owners {
         self.places.resize(OWNERS_KEPT, None);
     }
 
-    /// Returns whose a session is; asks `find` if that is not remembered.
-    fn get(&mut self, session: Uuid, find: impl FnOnce() -> ApplicationId) -> ApplicationId {
+    /// Returns whose a session is; asks `find` if that is not remembered, and passes on why that failed.
+    fn get<E>(
+        &mut self,
+        session: Uuid,
+        find: impl FnOnce() -> Result<ApplicationId, E>,
+    ) -> Result<ApplicationId, E> {
         let hash = self.hasher.hash_one(session.as_u128());
         // As many bits as there are places.
         let place = usize::try_from(hash >> (u64::BITS - OWNERS_KEPT.ilog2())).unwrap_or(0);
         match &mut self.places[place] {
-            Some((kept, owner)) if *kept == session => *owner,
-            other => other.insert((session, find())).1,
+            Some((kept, owner)) if *kept == session => Ok(*owner),
+            other => Ok(other.insert((session, find()?)).1),
         }
     }
 }
@@ -206,10 +210,11 @@ impl Counted {
                 *sum += bytes.len() as u64;
             }
             let owner = owners.get(event.session_id, || {
-                let key = footer.keys.session(event.session_id);
-                // One that came up in an earlier file is in that file's table.
-                owner_in(&footer.sessions, &key).unwrap_or(event.application)
-            });
+                let listed = footer.owner(&footer.keys.session(event.session_id));
+                listed
+                    .or(footer.misses_some.then_some(event.application))
+                    .ok_or_else(|| format!("record {offset}: no footer lists its session"))
+            })?;
             if owner != event.application {
                 return Err(format!(
                     "record {offset}: the footer names another owner of its session"
@@ -258,6 +263,17 @@ impl Counted {
     }
 }
 
+impl Footers<'_> {
+    /// Returns who owns the session that `key` stands for: it is in the table of the file that saw it first, this one or an
+    /// earlier one.
+    fn owner(&self, key: &[u8; 16]) -> Option<ApplicationId> {
+        let earlier = self.earlier.iter().rev();
+        // A table that cannot be read is damage, and told as that.
+        let mut found = earlier.filter_map(|file| file.owner(key).ok().flatten());
+        owner_in(&self.sessions, key).or_else(|| found.next())
+    }
+}
+
 /// Looks a session up in a sorted table. What stands for sessions is spread evenly: the first guess is near.
 fn owner_in(table: &[SessionEntry], key: &[u8; 16]) -> Option<ApplicationId> {
     let first = u64::from_be_bytes(key[..8].try_into().expect("eight bytes"));
@@ -289,17 +305,21 @@ mod tests {
         owners.clear();
         let owner = |number: usize| ApplicationId(u32::try_from(number % 7).unwrap_or(0));
         let session = |number: usize| Uuid::from_u128(number as u128);
+        assert_eq!(
+            owners.get(session(0), || Err("not found")),
+            Err("not found")
+        );
         for number in (0..3 * OWNERS_KEPT).chain(0..100) {
-            let found = owners.get(session(number), || owner(number));
-            assert_eq!(found, owner(number));
-            let again = owners.get(session(number), || panic!("asked for twice"));
-            assert_eq!(again, owner(number));
+            let found = owners.get(session(number), || Ok::<_, ()>(owner(number)));
+            assert_eq!(found, Ok(owner(number)));
+            let again = owners.get(session(number), || Err("asked for twice"));
+            assert_eq!(again, Ok(owner(number)));
         }
         assert_eq!(owners.places.len(), OWNERS_KEPT);
         owners.clear();
         assert_eq!(
-            owners.get(session(99), || ApplicationId(9)),
-            ApplicationId(9)
+            owners.get(session(99), || Ok::<_, ()>(ApplicationId(9))),
+            Ok(ApplicationId(9))
         );
     }
 
