@@ -80,5 +80,6 @@ for ((cycle = 1; cycle <= cycles; cycle++)); do
         echo "cycle $cycle: $(cat "$work/verdict")" >&2
         exit 1
     fi
+    ((cycle % 100)) || echo "$cycle of $cycles power cuts, nothing acknowledged lost so far"
 done
 echo "$cycles power cuts, nothing acknowledged lost; the last look: $(cat "$work/verdict" 2>/dev/null)"
