@@ -33,7 +33,7 @@ pub(crate) static SETTINGS: Operation =
     Operation::reads("Every setting in force, and where it comes from").answers(&[Answer::json(
         200,
         "The settings. `text` is the value as a person would write it; \
-            secrets only say that they are set.",
+         secrets only say that they are set.",
         Shape::Object(&[Field::list(
             "settings",
             &Shape::Object(&[

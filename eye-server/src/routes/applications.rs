@@ -45,7 +45,7 @@ pub(crate) static APPLICATION: Component = Component::object(
         Field::whole("sessions"),
         Field::boolean("sessions_exact").about(
             "Where it is false there are more sessions than are told apart, \
-            and `sessions` is the least",
+             and `sessions` is the least",
         ),
         Field::text("first").or_null(),
         Field::text("last").or_null(),

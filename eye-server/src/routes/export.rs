@@ -82,8 +82,8 @@ pub(crate) static EXPORT: Operation =
         .answers(&[Answer::of(
             200,
             "An event a line, last a line {export: {count, sha256, as_of, \
-            next, exact}}: without it the answer was cut short. CSV: \
-            trailers X-Eye-Count and X-Eye-Sha256.",
+             next, exact}}: without it the answer was cut short. CSV: \
+             trailers X-Eye-Count and X-Eye-Sha256.",
             &[
                 ("application/x-ndjson", Shape::Text),
                 ("text/csv", Shape::Text),

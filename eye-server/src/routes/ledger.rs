@@ -52,8 +52,8 @@ struct Found {
 /// What [`ledger`] takes and answers.
 pub(crate) static LEDGER: Operation = Operation::reads(
     "What arrived and what became of it: received = stored + \
-            duplicate + rejected; stored = indexed + pending + erased + \
-            expired + lost",
+     duplicate + rejected; stored = indexed + pending + erased + \
+     expired + lost",
 )
 .query(&[
     APPLICATION,
@@ -72,7 +72,7 @@ pub(crate) static LEDGER: Operation = Operation::reads(
         Field::of("total", &LEDGER_SUMS),
         Field::whole("unauthenticated_requests").optional().about(
             "For whoever sees all applications: requests to send without a \
-            token that holds.",
+             token that holds.",
         ),
     ]),
 )]);

@@ -34,6 +34,19 @@ const KIND: Kind = Kind {
     limit_least: 0,
 };
 
+const ORDER: Field = Field::one_of("order", &["-timestamp", "timestamp", "-score"])
+    .optional()
+    .about(
+        "`-timestamp` where it is not given; `-score` answers at most \
+         the best 1,000, without a next page.",
+    );
+const HIGHLIGHT: Field = Field::boolean("highlight")
+    .optional()
+    .about("`true`: where in each event stands what `q` asks for.");
+const EXPLAIN: Field = Field::boolean("explain")
+    .optional()
+    .about("`true`: hits of each clause, and which one leaves nothing.");
+
 /// What [`search`] takes and answers.
 pub(crate) static SEARCH: Operation = Operation::reads("Search")
     .query(&[
@@ -41,32 +54,23 @@ pub(crate) static SEARCH: Operation = Operation::reads("Search")
         FROM,
         TO,
         APPLICATION,
-        Field::one_of("order", &["-timestamp", "timestamp", "-score"])
-            .optional()
-            .about(
-                "`-timestamp` where it is not given; `-score` answers at most \
-            the best 1,000, without a next page.",
-            ),
+        ORDER,
         LIMIT_OR_NONE,
         CURSOR,
         COUNT,
         AS_OF,
         STALE,
-        Field::boolean("highlight")
-            .optional()
-            .about("`true`: where in each event stands what `q` asks for."),
-        Field::boolean("explain")
-            .optional()
-            .about("`true`: hits of each clause, and which one leaves nothing."),
+        HIGHLIGHT,
+        EXPLAIN,
         Field::text("aggs").optional().about(
             "Aggregations over every match, as JSON text: `{NAME: {KIND: \
-            {\"field\": …}}}`.",
+             {\"field\": …}}}`.",
         ),
     ])
     .answers(&[Answer::json(
         200,
         "A page of events, with from, to and took_ms, and count where \
-            it was asked for.",
+         it was asked for.",
         Shape::Of(&EVENTS),
     )]);
 
@@ -78,14 +82,14 @@ pub(crate) static SEARCH_IN_BODY: Operation =
             FROM,
             TO,
             APPLICATION,
-            Field::one_of("order", &["-timestamp", "timestamp", "-score"]).optional(),
+            ORDER,
             LIMIT_OR_NONE,
             CURSOR,
             COUNT,
             AS_OF,
             STALE,
-            Field::boolean("highlight").optional(),
-            Field::boolean("explain").optional(),
+            HIGHLIGHT,
+            EXPLAIN,
             Field::of("aggs", &AGGREGATION_REQUESTS).optional(),
         ])
         .answers(&[Answer::json(200, "A page of events.", Shape::Of(&EVENTS))]);

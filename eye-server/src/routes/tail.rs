@@ -62,7 +62,7 @@ pub(crate) static TAIL: Operation = Operation::reads("Events as they come, as se
     .answers(&[Answer::of(
         200,
         "`event` with an Event, `gap` with {from, to, reason}, `end` \
-            with {reason}; a comment every 15 seconds",
+         with {reason}; a comment every 15 seconds",
         &[("text/event-stream", Shape::Text)],
     )])
     .problems(&[404]);

@@ -254,7 +254,7 @@ async fn refuse_unread(state: &AppState, sender: &Sender, problem: Problem, body
 /// What [`send`] takes and answers.
 pub(crate) static SEND: Operation = Operation::writes(
     "Send one event, an array, or NDJSON. An answer of 200, 201, \
-            204 or 207 means that what was accepted is on the disk, synced.",
+     204 or 207 means that what was accepted is on the disk, synced.",
 )
 .query(&[
     APPLICATION.about("For admins: for which application."),
