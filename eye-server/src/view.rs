@@ -24,6 +24,8 @@ pub(crate) struct Wanted {
     as_of: Option<Offset>,
     /// How long to wait for the index.
     patience: Duration,
+    /// Whether what the index has is enough.
+    stale: bool,
     /// Whether this goes on with a list that saw everything below `as_of`.
     goes_on: bool,
     /// Which index has to be there.
@@ -45,7 +47,8 @@ impl Wanted {
                 format!("lies beyond the end of the log, which is {end}."),
             ));
         }
-        let patience = if parameters.stale()? {
+        let stale = parameters.stale()?;
+        let patience = if stale {
             Duration::ZERO
         } else {
             state.settings().read_wait
@@ -55,6 +58,7 @@ impl Wanted {
             end,
             as_of,
             patience,
+            stale,
             goes_on,
             needs,
         })
@@ -99,6 +103,7 @@ impl Wanted {
             as_of,
             through,
             exact,
+            stale: self.stale,
         }
     }
 }
@@ -112,14 +117,22 @@ pub(crate) struct View {
     pub(crate) through: Offset,
     /// Whether it saw everything below `as_of`, and everything acknowledged before it began.
     pub(crate) exact: bool,
+    /// Whether the asker takes what the index has.
+    stale: bool,
 }
 
 impl View {
     /// Returns the answer for something that was not found: that it is not there, or, where not everything could be
-    /// looked at, that nobody can say yet.
+    /// looked at and that was not said to be enough, that nobody can say yet.
     pub(crate) fn missing(&self, what: &str) -> Problem {
         if self.exact {
             return Problem::not_found(what);
+        }
+        if self.stale {
+            return Problem::not_found(what).detail(format!(
+                "{what} was not found below offset {}, which is as far as the index has got; without `stale=ok` it is waited for.",
+                self.through
+            ));
         }
         Problem::new(Code::Recovering, format!("{what} was not found yet."))
             .detail("The index lags behind the log; ask again a little later.")
@@ -296,4 +309,26 @@ pub(crate) fn event_json(state: &AppState, event: &StoredEvent) -> Vec<u8> {
             .map_or("", |application| &application.name),
     );
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_found_yet_is_not_found_for_who_takes_what_there_is() {
+        let told = |exact, stale| {
+            let view = View {
+                as_of: 7,
+                through: 7,
+                exact,
+                stale,
+            };
+            view.missing("A thing").code()
+        };
+        assert_eq!(told(true, false), Code::NotFound);
+        assert_eq!(told(true, true), Code::NotFound);
+        assert_eq!(told(false, true), Code::NotFound);
+        assert_eq!(told(false, false), Code::Recovering, "it may be there");
+    }
 }
