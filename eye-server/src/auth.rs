@@ -24,9 +24,9 @@ const ALPHABET: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwx
 const SECRET_CHARS: usize = 40;
 
 /// What a secret from elsewhere must have at least, so that nobody guesses it …
-const TAKEN_MIN_CHARS: usize = 20;
+pub(crate) const TAKEN_MIN_CHARS: usize = 20;
 /// … and at most.
-const TAKEN_MAX_CHARS: usize = 255;
+pub(crate) const TAKEN_MAX_CHARS: usize = 255;
 
 /// Says who asks, found from the request's token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -172,7 +172,7 @@ mod tests {
 
     fn resume(list: &str, query: &str) -> Result<(Cursor, Parameters), Code> {
         let known = ["q", "from", "limit", "cursor", "as_of", "stale", "count"].map(Field::text);
-        let mut parameters = Parameters::from_query(Some(query), &known).unwrap();
+        let mut parameters = Parameters::from_query(Some(query), &[&known]).unwrap();
         let resumed =
             Cursor::resume(list, &mut parameters, STORE).map_err(|problem| problem.code())?;
         Ok((resumed.unwrap(), parameters))

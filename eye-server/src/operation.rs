@@ -20,6 +20,8 @@ pub(crate) struct Operation {
     summary: &'static str,
     kind: Kind,
     path: &'static [Field],
+    /// What others take too, in the query string, or in the body where that has fields.
+    shared: &'static [Field],
     query: &'static [Field],
     headers: &'static [Field],
     body: Option<Content>,
@@ -111,6 +113,7 @@ impl Operation {
             summary,
             kind,
             path: &[],
+            shared: &[],
             query: &[],
             headers: &[],
             body: None,
@@ -149,7 +152,12 @@ impl Operation {
         Self { path, ..self }
     }
 
-    /// Names the parameters of the query string.
+    /// Names what it takes as others do: parameters of the query string, or fields of the body where that has fields.
+    pub(crate) const fn shares(self, shared: &'static [Field]) -> Self {
+        Self { shared, ..self }
+    }
+
+    /// Names the parameters of the query string that are its own.
     pub(crate) const fn query(self, query: &'static [Field]) -> Self {
         Self { query, ..self }
     }
@@ -159,7 +167,7 @@ impl Operation {
         Self { headers, ..self }
     }
 
-    /// Names the fields of the body, a JSON object. What is not required may be null, too.
+    /// Names the fields of the body that are its own: a JSON object. What is not required may be null, too.
     pub(crate) const fn fields(self, fields: &'static [Field]) -> Self {
         let body = Some(Content::Fields(fields));
         Self { body, ..self }
@@ -192,7 +200,7 @@ impl Operation {
 
     /// Reads a query string. A parameter that is not named here, or that is given twice, is refused.
     pub(crate) fn parameters(&self, query: Option<&str>) -> Result<Parameters, Problem> {
-        Parameters::from_query(query, self.query)
+        Parameters::from_query(query, &self.in_query())
     }
 
     /// Does the same where the parameter `list` may be given again and again; also returns its values, in order.
@@ -201,18 +209,27 @@ impl Operation {
         query: Option<&str>,
         list: &str,
     ) -> Result<(Parameters, Vec<String>), Problem> {
-        Parameters::with_list(query, self.query, list)
+        Parameters::with_list(query, &self.in_query(), list)
     }
 
     /// Reads the body of a request; an empty one counts as `{}`. A field that is not named here is refused.
     pub(crate) async fn object(&self, state: &AppState, body: Body) -> Result<Object, Problem> {
-        Object::read(state, body, self.known()).await
+        Object::read(state, body, &self.in_body()).await
     }
 
-    fn known(&self) -> &'static [Field] {
+    /// Returns the parameters of the query string.
+    fn in_query(&self) -> [&'static [Field]; 2] {
         match self.body {
-            Some(Content::Fields(fields)) => fields,
-            _ => &[],
+            Some(Content::Fields(_)) => [&[], self.query],
+            _ => [self.shared, self.query],
+        }
+    }
+
+    /// Returns the fields of the body.
+    fn in_body(&self) -> [&'static [Field]; 2] {
+        match self.body {
+            Some(Content::Fields(fields)) => [self.shared, fields],
+            _ => [&[], &[]],
         }
     }
 }

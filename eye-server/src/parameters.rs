@@ -37,14 +37,14 @@ pub(crate) struct Parameters(BTreeMap<String, String>);
 
 impl Parameters {
     /// Reads a query string. A name that is not among `known`, or that is given twice, is refused.
-    pub(crate) fn from_query(query: Option<&str>, known: &[Field]) -> Result<Self, Problem> {
+    pub(crate) fn from_query(query: Option<&str>, known: &[&[Field]]) -> Result<Self, Problem> {
         Ok(Self::with_list(query, known, "")?.0)
     }
 
     /// Does the same where the parameter `list` may be given again and again; also returns its values, in order.
     pub(crate) fn with_list(
         query: Option<&str>,
-        known: &[Field],
+        known: &[&[Field]],
         list: &str,
     ) -> Result<(Self, Vec<String>), Problem> {
         let mut given = BTreeMap::new();
@@ -59,7 +59,12 @@ impl Parameters {
                 Problem::new(Code::BadParameter, "The query string is not UTF-8.")
             })?;
             let value = decode(value).ok_or_else(|| Problem::parameter(&name, "is not UTF-8."))?;
-            if !known.iter().any(|field| field.name == name) {
+            if !known
+                .iter()
+                .copied()
+                .flatten()
+                .any(|field| field.name == name)
+            {
                 return Err(unknown(&name, known));
             }
             if name == list {
@@ -281,8 +286,13 @@ fn with_plus(text: &str) -> Option<String> {
     (time.contains(':') && zone.len() == 5).then(|| format!("{time}+{zone}"))
 }
 
-fn unknown(name: &str, known: &[Field]) -> Problem {
-    let known: Vec<&str> = known.iter().map(|field| field.name).collect();
+fn unknown(name: &str, known: &[&[Field]]) -> Problem {
+    let known: Vec<&str> = known
+        .iter()
+        .copied()
+        .flatten()
+        .map(|field| field.name)
+        .collect();
     Problem::parameter(name, format!("unknown parameter.{}", guess(name, &known)))
 }
 
@@ -338,7 +348,10 @@ mod tests {
     fn a_query_string_is_decoded() {
         let parameters = Parameters::from_query(
             Some("q=caf%C3%A9+au%20lait&&name=100%&x"),
-            &[Field::text("q"), Field::text("name"), Field::text("x")],
+            &[
+                &[Field::text("q"), Field::text("name")],
+                &[Field::text("x")],
+            ],
         )
         .unwrap();
         assert_eq!(parameters.text("q"), Some("café au lait"));
@@ -355,7 +368,8 @@ mod tests {
             ("timestamp_afer", "timestamp_after"),
             ("limt", "limit"),
         ] {
-            let refused = Parameters::from_query(Some(&format!("{name}=1")), &known).unwrap_err();
+            let refused =
+                Parameters::from_query(Some(&format!("{name}=1")), &[&known]).unwrap_err();
             let body: Value = serde_json::from_slice(&refused.body("")).unwrap();
             assert_eq!(
                 body["message"],
@@ -364,14 +378,14 @@ mod tests {
             assert!(body["errors"][name][0].is_string());
         }
         assert!(guess("zzzzzz", &["a", "b"]).starts_with(" Known here"));
-        assert!(Parameters::from_query(Some("limit=1&limit=2"), &known).is_err());
-        assert!(Parameters::from_query(Some("limit=%ff"), &known).is_err());
+        assert!(Parameters::from_query(Some("limit=1&limit=2"), &[&known]).is_err());
+        assert!(Parameters::from_query(Some("limit=%ff"), &[&known]).is_err());
     }
 
     #[test]
     fn limits_are_not_clamped() {
         let limit = |text: &str, least| {
-            Parameters::from_query(Some(text), &[LIMIT])
+            Parameters::from_query(Some(text), &[&[LIMIT]])
                 .unwrap()
                 .limit(least)
                 .ok()

@@ -32,6 +32,8 @@ pub(crate) const AS_OF: Field = Field::new("as_of", Shape::From(0))
 pub(crate) const STALE: Field = Field::one_of("stale", &["ok"])
     .optional()
     .about("`ok`: never wait for the index.");
+/// All of them.
+pub(crate) const QUESTION: [Field; 6] = [Q, FROM, TO, APPLICATION, AS_OF, STALE];
 
 /// Which events somebody asks about.
 #[derive(Debug, Clone)]

@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde::ser::Serializer;
 use serde_json::{Value, json};
 
-use super::shape::{BodyFields, Component, Shape};
+use super::shape::{BodyFields, Component, Field, Shape};
 use super::{Content, Forms, Kind, Operation};
 use crate::error::PROBLEM;
 
@@ -175,9 +175,11 @@ impl Serialize for Methods<'_> {
 
 impl Operation {
     fn described(&self) -> Described {
+        let [shared, own] = self.in_query();
         let parameters = [
             ("path", self.path),
-            ("query", self.query),
+            ("query", shared),
+            ("query", own),
             ("header", self.headers),
         ];
         let parameters = parameters.into_iter().flat_map(|(place, fields)| {
@@ -193,7 +195,10 @@ impl Operation {
             summary: self.summary,
             security: matches!(self.kind, Kind::Open | Kind::Health).then_some([]),
             parameters: parameters.collect(),
-            body: self.body.as_ref().map(Content::described),
+            body: self
+                .body
+                .as_ref()
+                .map(|body| body.described(&self.in_body())),
             responses: self.responses(),
         }
     }
@@ -234,7 +239,7 @@ impl Operation {
 
     fn each_shape(&self, see: &mut dyn FnMut(&Shape)) {
         let mut forms: Vec<&Shape> = Vec::new();
-        let mut fields = [self.path, self.query, self.headers].concat();
+        let mut fields = [self.path, self.shared, self.query, self.headers].concat();
         match &self.body {
             Some(Content::Fields(own)) => fields.extend_from_slice(own),
             Some(Content::Of { forms: own, .. }) => {
@@ -258,15 +263,15 @@ impl Operation {
 }
 
 impl Content {
-    fn described(&self) -> RequestBody {
+    fn described(&self, fields: &[&[Field]]) -> RequestBody {
         match self {
-            Self::Fields(fields) => RequestBody {
-                required: fields.iter().any(|field| field.required),
+            Self::Fields(_) => RequestBody {
+                required: fields.iter().copied().flatten().any(|field| field.required),
                 description: "",
                 content: Pairs(vec![(
                     JSON,
                     Schema {
-                        schema: AnyShape::Body(BodyFields(fields)),
+                        schema: AnyShape::Body(BodyFields(fields.concat())),
                     },
                 )]),
             },

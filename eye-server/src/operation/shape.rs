@@ -375,7 +375,7 @@ impl Serialize for Properties<'_> {
 }
 
 /// An object whose fields may be null where they are not required.
-pub(super) struct BodyFields(pub(super) &'static [Field]);
+pub(super) struct BodyFields(pub(super) Vec<Field>);
 
 impl Serialize for BodyFields {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -428,8 +428,8 @@ mod tests {
 
     #[test]
     fn fields_of_a_body_may_be_null_where_they_are_not_required() {
-        static FIELDS: [Field; 2] = [Field::text("a"), Field::whole("b").optional()];
-        let properties = &written(BodyFields(&FIELDS))["properties"];
+        let fields = vec![Field::text("a"), Field::whole("b").optional()];
+        let properties = &written(BodyFields(fields))["properties"];
         assert_eq!(properties["a"], json!({"type": "string"}));
         assert_eq!(properties["b"], json!({"type": ["integer", "null"]}));
     }

@@ -35,7 +35,7 @@ const MINUTE: i64 = 60_000_000;
 pub(crate) static APPLICATION: Component = Component::object(
     "Application",
     &[
-        Field::new("name", Shape::TextOf(1, 100)),
+        Field::new("name", Shape::TextOf(1, NAME_MAX_CHARS)),
         Field::boolean("active"),
         Field::time("created_at"),
         Field::whole("retention_days").or_null(),
@@ -71,9 +71,12 @@ pub(crate) static CREATE: Operation =
     Operation::writes("Register an application with its first token")
         .fields(&[
             Field::text("name"),
-            Field::new("token", Shape::TextOf(20, 255))
-                .optional()
-                .about("A secret that clients have already; without it one is drawn."),
+            Field::new(
+                "token",
+                Shape::TextOf(auth::TAKEN_MIN_CHARS, auth::TAKEN_MAX_CHARS),
+            )
+            .optional()
+            .about("A secret that clients have already; without it one is drawn."),
         ])
         .answers(&[Answer::json(
             201,

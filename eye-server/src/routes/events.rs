@@ -124,10 +124,10 @@ pub(crate) async fn one(
 pub(crate) static CONTEXT: Operation = Operation::reads("An event and its neighbours in time")
     .path(&[ID])
     .query(&[
-        Field::new("before", Shape::Between(0, 100))
+        Field::new("before", Shape::Between(0, NEIGHBOURS_MAX as i64))
             .optional()
             .about("Neighbours before it; 10 where it is not given."),
-        Field::new("after", Shape::Between(0, 100))
+        Field::new("after", Shape::Between(0, NEIGHBOURS_MAX as i64))
             .optional()
             .about("Neighbours behind it; 10 where it is not given."),
         Field::one_of("scope", &["session", "application"])

@@ -18,7 +18,7 @@ use crate::cursor::{Cursor, Last};
 use crate::error::Problem;
 use crate::operation::{Answer, Field, Operation, Shape};
 use crate::parameters::CURSOR;
-use crate::question::{APPLICATION, AS_OF, FROM, Q, Question, STALE, TO};
+use crate::question::{QUESTION, Question};
 use crate::state::AppState;
 use crate::stream::{Gone, Outlet, stream};
 use crate::view::{self, View};
@@ -58,13 +58,8 @@ struct Export {
 /// What [`export`] takes and answers.
 pub(crate) static EXPORT: Operation =
     Operation::reads("Everything that matches, in the order of the log, streamed")
+        .shares(&QUESTION)
         .query(&[
-            Q,
-            FROM,
-            TO,
-            APPLICATION,
-            AS_OF,
-            STALE,
             Field::one_of("format", &["ndjson", "csv"])
                 .optional()
                 .about("ndjson where it is not given."),

@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use crate::auth::Identity;
 use crate::error::Problem;
 use crate::operation::{Answer, Field, Operation, Shape};
-use crate::question::{APPLICATION, AS_OF, FROM, Q, Question, STALE, TO};
+use crate::question::{QUESTION, Question};
 use crate::routes::json as answer;
 use crate::state::AppState;
 use crate::view::{self, View};
@@ -27,17 +27,12 @@ const EXAMPLES: usize = 5;
 /// What [`facets`] takes and answers.
 pub(crate) static FACETS: Operation =
     Operation::reads("The most frequent values of fields, over all matches")
+        .shares(&QUESTION)
         .query(&[
-            Q,
-            FROM,
-            TO,
-            APPLICATION,
-            AS_OF,
-            STALE,
-            Field::new("field", Shape::ListOf(&Shape::Text, 0, 50))
+            Field::new("field", Shape::ListOf(&Shape::Text, 0, NAMED_MAX))
                 .optional()
                 .about("May be repeated, 50 times; without it every field of data is counted."),
-            Field::new("size", Shape::Between(1, 1000))
+            Field::new("size", Shape::Between(1, SIZE_MAX as i64))
                 .optional()
                 .about("Values of each field; 10 where it is not given."),
         ])
@@ -126,17 +121,10 @@ pub(crate) async fn facets(
 
 /// What [`fields`] takes and answers.
 pub(crate) static FIELDS: Operation = Operation::reads("Every path of data, by name")
-    .query(&[
-        Q,
-        FROM,
-        TO,
-        APPLICATION,
-        AS_OF,
-        STALE,
-        Field::text("prefix")
-            .optional()
-            .about("Only paths that begin so, for completion."),
-    ])
+    .shares(&QUESTION)
+    .query(&[Field::text("prefix")
+        .optional()
+        .about("Only paths that begin so, for completion.")])
     .answers(&[Answer::json(
         200,
         "The fields, by name",

@@ -60,12 +60,12 @@ struct Funnel {
     by: Option<FieldColumns>,
 }
 
-/// What all of these have in common with questions for figures.
-const OF_QUESTIONS: [Field; 5] = [FROM, TO, APPLICATION, AS_OF, STALE];
 const STEPS: Field = Field::new("steps", Shape::ListOf(&Shape::Text, STEPS_LEAST, STEPS_MAX))
     .about("A query for each step, in their order.");
 const WITHIN: Field =
     Field::text("within").about("From the first step on: a number with one of ms s m h d w.");
+/// What all of these take.
+const SHARED: [Field; 6] = [FROM, TO, APPLICATION, AS_OF, STALE, WITHIN];
 const UNIT: Field = Field::text("unit")
     .optional()
     .about("session, or a field whose values are units.");
@@ -172,7 +172,8 @@ impl Funnel {
 /// What [`funnel`] takes and answers.
 pub(crate) static FUNNEL: Operation =
     Operation::reads("How many sessions take some steps in their order")
-        .fields(&[STEPS, FROM, TO, APPLICATION, AS_OF, STALE, WITHIN, UNIT, BY])
+        .shares(&SHARED)
+        .fields(&[STEPS, UNIT, BY])
         .answers(&[Answer::json(
             200,
             "Each step",
@@ -237,14 +238,9 @@ pub(crate) async fn funnel(
 
 /// What [`sessions`] takes and answers.
 pub(crate) static SESSIONS: Operation = Operation::reads("The sessions behind a bar of a funnel")
+    .shares(&SHARED)
     .fields(&[
         STEPS,
-        FROM,
-        TO,
-        APPLICATION,
-        AS_OF,
-        STALE,
-        WITHIN,
         UNIT,
         BY,
         Field::new("step", Shape::From(0)),
@@ -346,16 +342,11 @@ pub(crate) async fn sessions(
 /// What [`sequences`] takes and answers.
 pub(crate) static SEQUENCES: Operation =
     Operation::reads("Sessions that had one thing, then another, and perhaps not a third between")
+        .shares(&SHARED)
         .fields(&[
             Field::text("first"),
             Field::text("then"),
             Field::text("without").optional(),
-            FROM,
-            TO,
-            APPLICATION,
-            AS_OF,
-            STALE,
-            WITHIN,
             LIMIT,
             CURSOR,
         ])
@@ -543,7 +534,10 @@ fn question_of(state: &AppState, scope: Scope, body: &Object) -> Result<(Questio
     })?;
     let mut fields = Map::new();
     for (name, value) in body.fields() {
-        if OF_QUESTIONS.iter().any(|field| field.name == name) {
+        if SHARED
+            .iter()
+            .any(|field| field.name == name && name != WITHIN.name)
+        {
             fields.insert(name.clone(), value.clone());
         }
     }

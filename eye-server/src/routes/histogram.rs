@@ -16,7 +16,7 @@ use crate::auth::Identity;
 use crate::calendar::{Interval, Zone};
 use crate::error::Problem;
 use crate::operation::{Answer, Field, Operation, Shape};
-use crate::question::{APPLICATION, AS_OF, FROM, Q, Question, STALE, TO};
+use crate::question::{QUESTION, Question};
 use crate::routes::facets::{columns, framed, written};
 use crate::routes::json as answer;
 use crate::state::AppState;
@@ -30,13 +30,8 @@ const OTHER: &str = "other";
 
 /// What [`histogram`] takes and answers.
 pub(crate) static HISTOGRAM: Operation = Operation::reads("Count events over time")
+    .shares(&QUESTION)
     .query(&[
-        Q,
-        FROM,
-        TO,
-        APPLICATION,
-        AS_OF,
-        STALE,
         Field::text("interval")
             .optional()
             .about("`auto` (about 60 bars), or a number with one of s m h d w M."),

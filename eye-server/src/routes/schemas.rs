@@ -8,6 +8,7 @@ use axum::extract::{Extension, Path, RawQuery, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use eye_index::{Needs, Order, Place, SearchRequest};
+use eye_log::event::LABEL_MAX_CHARS;
 use eye_log::{Change, Changed, Registry, Rule, RuleMode, RuleTarget, format_timestamp};
 use serde_json::{Value, json};
 
@@ -27,8 +28,6 @@ use crate::state::AppState;
 use crate::view::{self, Wanted};
 use crate::wire::Object;
 
-/// The longest category and name, characters.
-const LABEL_MAX_CHARS: usize = 100;
 /// How many events a schema is tried on where nothing is said, and at most.
 const LAST: u64 = 1000;
 const LAST_MAX: u64 = 10_000;
@@ -207,7 +206,7 @@ pub(crate) static CHECK: Operation =
         .query(&[ITS_APPLICATION])
         .fields(&[
             Field::of("schema", &JSON_SCHEMA),
-            Field::new("last", Shape::Between(1, 10000))
+            Field::new("last", Shape::Between(1, LAST_MAX.cast_signed()))
                 .optional()
                 .about("On how many; 1000 where it is not given."),
         ])

@@ -47,26 +47,29 @@ const EXPLAIN: Field = Field::boolean("explain")
     .optional()
     .about("`true`: hits of each clause, and which one leaves nothing.");
 
+/// What a search takes wherever it stands.
+const SHARED: [Field; 12] = [
+    Q,
+    FROM,
+    TO,
+    APPLICATION,
+    ORDER,
+    LIMIT_OR_NONE,
+    CURSOR,
+    COUNT,
+    AS_OF,
+    STALE,
+    HIGHLIGHT,
+    EXPLAIN,
+];
+
 /// What [`search`] takes and answers.
 pub(crate) static SEARCH: Operation = Operation::reads("Search")
-    .query(&[
-        Q,
-        FROM,
-        TO,
-        APPLICATION,
-        ORDER,
-        LIMIT_OR_NONE,
-        CURSOR,
-        COUNT,
-        AS_OF,
-        STALE,
-        HIGHLIGHT,
-        EXPLAIN,
-        Field::text("aggs").optional().about(
-            "Aggregations over every match, as JSON text: `{NAME: {KIND: \
+    .shares(&SHARED)
+    .query(&[Field::text("aggs").optional().about(
+        "Aggregations over every match, as JSON text: `{NAME: {KIND: \
              {\"field\": …}}}`.",
-        ),
-    ])
+    )])
     .answers(&[Answer::json(
         200,
         "A page of events, with from, to and took_ms, and count where \
@@ -77,21 +80,8 @@ pub(crate) static SEARCH: Operation = Operation::reads("Search")
 /// What [`search`] takes and answers where all is in the body.
 pub(crate) static SEARCH_IN_BODY: Operation =
     Operation::reads("Search, the same names in a JSON object")
-        .fields(&[
-            Q,
-            FROM,
-            TO,
-            APPLICATION,
-            ORDER,
-            LIMIT_OR_NONE,
-            CURSOR,
-            COUNT,
-            AS_OF,
-            STALE,
-            HIGHLIGHT,
-            EXPLAIN,
-            Field::of("aggs", &AGGREGATION_REQUESTS).optional(),
-        ])
+        .shares(&SHARED)
+        .fields(&[Field::of("aggs", &AGGREGATION_REQUESTS).optional()])
         .answers(&[Answer::json(200, "A page of events.", Shape::Of(&EVENTS))]);
 
 /// Answers `GET /search` and `POST /search`, the same names in the query or in a JSON object.

@@ -67,9 +67,12 @@ pub(crate) static CREATE_FOR_APPLICATION: Operation =
         .path(&[Field::text("name").about("Its name.")])
         .fields(&[
             SCOPES,
-            Field::new("token", Shape::TextOf(20, 255))
-                .optional()
-                .about("A secret that clients have already; without it one is drawn."),
+            Field::new(
+                "token",
+                Shape::TextOf(auth::TAKEN_MIN_CHARS, auth::TAKEN_MAX_CHARS),
+            )
+            .optional()
+            .about("A secret that clients have already; without it one is drawn."),
             EXPIRES_AT,
             ORIGINS,
         ])

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use eye_log::EventDraft;
+use eye_log::event::LABEL_MAX_CHARS;
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
@@ -16,8 +17,8 @@ pub(crate) static EVENT_DRAFT: Component = Component::object(
     "EventDraft",
     &[
         Named::uuid("session_id"),
-        Named::new("category", Shape::TextOf(1, 100)),
-        Named::new("name", Shape::TextOf(1, 100)),
+        Named::new("category", Shape::TextOf(1, LABEL_MAX_CHARS)),
+        Named::new("name", Shape::TextOf(1, LABEL_MAX_CHARS)),
         Named::text("timestamp").about("RFC 3339, or YYYY-MM-DD HH:MM:SS[.ffffff]"),
         Named::new("data", Shape::Json).about("The application's own: any JSON object."),
         Named::uuid("id").optional(),

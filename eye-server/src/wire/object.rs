@@ -22,14 +22,14 @@ impl Object {
     pub(crate) async fn read(
         state: &AppState,
         body: Body,
-        known: &[Field],
+        known: &[&[Field]],
     ) -> Result<Self, Problem> {
         let mut charge = state.memory().account();
         let body = read_body(body, OBJECT_MAX_BYTES, state.settings(), &mut charge).await?;
         Self::parse(&body, known)
     }
 
-    fn parse(body: &[u8], known: &[Field]) -> Result<Self, Problem> {
+    fn parse(body: &[u8], known: &[&[Field]]) -> Result<Self, Problem> {
         let text = text_of(body)?;
         if text.is_empty() {
             return Ok(Self(Map::new()));
@@ -42,7 +42,12 @@ impl Object {
                 "The body has to be a JSON object.",
             ));
         };
-        let known: Vec<&str> = known.iter().map(|field| field.name).collect();
+        let known: Vec<&str> = known
+            .iter()
+            .copied()
+            .flatten()
+            .map(|field| field.name)
+            .collect();
         match fields.keys().find(|name| !known.contains(&name.as_str())) {
             Some(name) => Err(Problem::parameter(
                 name,
@@ -138,7 +143,7 @@ mod tests {
     #[test]
     fn unknown_fields_are_refused_with_a_guess() {
         let refused =
-            Object::parse(b"{\"naem\":1}", &["name", "active"].map(Field::text)).unwrap_err();
+            Object::parse(b"{\"naem\":1}", &[&["name", "active"].map(Field::text)]).unwrap_err();
         let body: Value = serde_json::from_slice(&refused.body("")).unwrap();
         assert!(body["message"].as_str().unwrap().contains("name"), "{body}");
     }
@@ -147,7 +152,7 @@ mod tests {
     fn fields_have_types() {
         let object = Object::parse(
             b"{\"a\":\"x\",\"b\":true,\"c\":[\"y\"],\"d\":[1]}",
-            &["a", "b", "c", "d", "e"].map(Field::text),
+            &[&["a", "b", "c", "d", "e"].map(Field::text)],
         )
         .unwrap();
         assert_eq!(object.text("a").unwrap(), Some("x"));
