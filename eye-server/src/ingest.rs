@@ -4,7 +4,7 @@
 //! writer has answered, so that `memory_for_requests` bounds what all requests hold together.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use axum::body::{Body, Bytes, HttpBody as _};
 use axum::http::StatusCode;
@@ -91,22 +91,56 @@ impl Drop for Charge {
     }
 }
 
+/// Counts the events that are on their way to the log, which the index will not have either.
+#[derive(Debug, Default)]
+pub(crate) struct OnTheirWay(Arc<AtomicU64>);
+
+impl OnTheirWay {
+    /// Counts so many until what is returned is dropped; also returns how many there were before.
+    pub(crate) fn add(&self, events: u64) -> (Counted, u64) {
+        let before = self.0.fetch_add(events, Ordering::Relaxed);
+        let all = Arc::clone(&self.0);
+        (Counted { all, events }, before)
+    }
+
+    fn now(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Events that are counted.
+pub(crate) struct Counted {
+    all: Arc<AtomicU64>,
+    events: u64,
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.all.fetch_sub(self.events, Ordering::Relaxed);
+    }
+}
+
 /// Fails while a request of so many bytes, where that is known, may not be sent: the service is stopping, or the index is too far behind.
 pub(crate) fn admit(state: &AppState, bytes: Option<usize>) -> Result<(), Problem> {
     if state.is_stopping() {
         return Err(Problem::new(Code::Overloaded, "The service is stopping.").retry_after(1));
     }
     let limit = state.settings().max_index_lag;
-    if is_too_far_behind(state.new_lag(), limit, bytes) {
-        return Err(Problem::new(
-            Code::Overloaded,
-            "The index is too far behind to take more events.",
-        )
-        .detail("It catches up by itself; send the same again a little later.")
-        .limit(limit)
-        .retry_after(2));
+    let lag = state.new_lag() + state.on_their_way().now();
+    if is_too_far_behind(lag, limit, bytes) {
+        return Err(too_far_behind(limit));
     }
     Ok(())
+}
+
+fn too_far_behind(limit: usize) -> Problem {
+    Problem::new(
+        Code::Overloaded,
+        "The index is too far behind to take more events.",
+    )
+    .detail("It catches up by itself; send the same again a little later.")
+    .limit(limit)
+    .retry_after(2)
 }
 
 /// Says whether the index is too far behind for a request: large ones leave an eighth to small ones here, too. One that does not say
@@ -210,16 +244,24 @@ async fn read_into(
     Ok(())
 }
 
-/// Hands a batch to the writer and waits until it is on the disk or refused.
+/// Hands a batch to the writer and waits until it is on the disk or refused. Fails where the index would fall too far behind with all
+/// that is on its way: many large ones may have been let in when none of them was in the log yet.
 pub(crate) async fn store(
     state: &AppState,
     batch: Batch,
     charge: Charge,
 ) -> Result<Receipt, Problem> {
+    let events = batch.len() as u64;
+    let (counted, before) = state.on_their_way().add(events);
+    let (limit, lag) = (state.settings().max_index_lag, state.new_lag());
+    // One that is alone was let in by what the index lacks.
+    if before > 0 && is_too_far_behind(lag + before + events, limit, Some(batch.bytes())) {
+        return Err(too_far_behind(limit));
+    }
     let (answer, answered) = oneshot::channel();
     state.log().append(batch, move |receipt| {
         // The memory is free once the writer is done with it, even where the client has gone.
-        drop(charge);
+        drop((charge, counted));
         let _ = answer.send(receipt);
     })?;
     match answered.await {

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::auth;
 use crate::config::Settings;
-use crate::ingest::Memory;
+use crate::ingest::{Memory, OnTheirWay};
 use crate::metrics::Metrics;
 use crate::rejections::Rejections;
 use crate::router;
@@ -37,6 +37,7 @@ struct Shared {
     store_id: Uuid,
     admin_hash: Option<[u8; 32]>,
     memory: Memory,
+    on_their_way: OnTheirWay,
     queries: Arc<Semaphore>,
     large_bodies: Arc<Semaphore>,
     tails: Arc<Semaphore>,
@@ -58,6 +59,7 @@ impl AppState {
             store_id: log.store_id(),
             admin_hash: settings.admin_token.reveal().map(auth::hash),
             memory: Memory::new(settings.memory_for_requests),
+            on_their_way: OnTheirWay::default(),
             queries: Arc::new(Semaphore::new(settings.queries_max.max(1))),
             large_bodies: Arc::new(Semaphore::new(LARGE_BODIES_AT_ONCE)),
             tails: Arc::new(Semaphore::new(settings.tails_max)),
@@ -131,6 +133,10 @@ impl AppState {
 
     pub(crate) fn memory(&self) -> &Memory {
         &self.shared.memory
+    }
+
+    pub(crate) fn on_their_way(&self) -> &OnTheirWay {
+        &self.shared.on_their_way
     }
 
     pub(crate) fn queries(&self) -> &Arc<Semaphore> {

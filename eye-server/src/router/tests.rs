@@ -792,6 +792,47 @@ async fn every_method_in_the_document_is_answered_and_no_other() {
     }
 }
 
+/// Large requests that were let in together must not take what is left to small ones.
+#[tokio::test]
+async fn what_is_on_its_way_to_the_log_counts_like_what_the_index_lacks() {
+    let service = Service::with(|settings| settings.max_index_lag = 800).await;
+    let token = service.application("shop").await;
+    let filling = "x".repeat(70 << 10);
+    let large = event(SESSION, "a", 1).replace("1.10", &format!("\"{filling}\""));
+    let small = event(SESSION, "a", 1);
+    let send = async |body: &String| {
+        // What does not say how long it is counts as large.
+        let length = body.len().to_string();
+        let headers = [
+            ("authorization", token.as_str()),
+            ("content-length", &length),
+        ];
+        let request = request("POST", "/events", &headers, body.clone());
+        ask(&service.router, request).await
+    };
+    let held = |events| service.app.state.on_their_way().add(events).0;
+    let on_its_way = held(600);
+    assert_eq!(send(&large).await.status, 201);
+    // So many at once would come to more than large ones may.
+    let filling = format!("\"{}\"", "x".repeat(600));
+    let many: Vec<String> = (0..150).map(|_| small.replace("1.10", &filling)).collect();
+    let many = format!("[{}]", many.join(","));
+    assert_eq!(send(&many).await.status, 503);
+    let one_more = held(101);
+    let refused = send(&large).await;
+    assert_eq!(
+        (refused.status.as_u16(), refused.code().as_str()),
+        (503, "overloaded")
+    );
+    assert_eq!(send(&small).await.status, 201);
+    let even_more = held(100);
+    assert_eq!(send(&small).await.status, 503);
+    drop((on_its_way, one_more, even_more));
+    assert_eq!(send(&many).await.status, 200);
+    assert_eq!(send(&large).await.status, 201);
+    assert_eq!(send(&small).await.status, 201);
+}
+
 #[tokio::test]
 async fn figures_are_there_for_admins() {
     let service = Service::new().await;
