@@ -12,7 +12,7 @@ const VERIFICATIONS: usize = 5;
 
 /// Seals a file of events, with each kind of ids, and reads it back in every way.
 pub(crate) fn measure(path: &Path) {
-    let text = std::fs::read(path).unwrap();
+    let text = std::fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let lines: Vec<&[u8]> = text.split_inclusive(|byte| *byte == b'\n').collect();
     for ids in [Ids::OfLines, Ids::None, Ids::Random] {
         let folder = tempfile::tempdir().unwrap();

@@ -21,7 +21,9 @@ impl RealServer {
     pub fn start(settings: &[(&str, &str)]) -> RealServer {
         let folder =
             TempDir::with_prefix_in("eye-bench-", data_folder()).expect("a folder for the data");
-        let mut launch = Launch::new().data(&folder.path().join("data"));
+        let mut launch = Launch::new()
+            .data(&folder.path().join("data"))
+            .undocumented();
         for (name, value) in settings {
             launch = launch.variable(name, value);
         }

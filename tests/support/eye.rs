@@ -281,7 +281,7 @@ impl Eye {
             self.stop();
         }
         let running = self.launch.run();
-        self.client = Client::new(running.address()).documented();
+        self.client = self.launch.client(&running);
         self.running = Some(running);
         self.wait_until_ready();
     }
@@ -350,7 +350,9 @@ impl Eye {
         loop {
             let answer = self.get("/health/ready").try_send();
             if answer.as_ref().is_ok_and(|answer| answer.status == 200) {
-                documented::learn(&self.client);
+                if self.launch.documented {
+                    documented::learn(&self.client);
+                }
                 return;
             }
             let ended = self
@@ -387,6 +389,7 @@ pub struct Launch {
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
     largest_file: Option<u64>,
+    documented: bool,
 }
 
 impl Default for Launch {
@@ -403,6 +406,7 @@ impl Launch {
             listen: "127.0.0.1:0".into(),
             arguments: Vec::new(),
             largest_file: None,
+            documented: true,
             environment: vec![
                 ("EYE_ADMIN_TOKEN".into(), ADMIN_TOKEN.into()),
                 // Tests run side by side on few cores: a read may have to wait longer than a user would like.
@@ -439,6 +443,13 @@ impl Launch {
         self
     }
 
+    /// Takes answers as they come, for who measures: holding one against the document takes longer than giving most of them.
+    #[must_use]
+    pub fn undocumented(mut self) -> Launch {
+        self.documented = false;
+        self
+    }
+
     /// Starts the server and waits until it is ready.
     pub fn start(mut self) -> Eye {
         let folder = self
@@ -450,7 +461,7 @@ impl Launch {
             self.data = folder.path().join("data");
         }
         let running = self.run();
-        let client = Client::new(running.address()).documented();
+        let client = self.client(&running);
         let mut eye = Eye {
             launch: self,
             _folder: folder,
@@ -459,6 +470,15 @@ impl Launch {
         };
         eye.wait_until_ready();
         eye
+    }
+
+    fn client(&self, running: &Running) -> Client {
+        let client = Client::new(running.address());
+        if self.documented {
+            client.documented()
+        } else {
+            client
+        }
     }
 
     /// Starts a server that listens where [`Client`] cannot reach it, on a data folder of the caller's.
