@@ -180,7 +180,7 @@ settings! {
     keep_alive_timeout: Duration = Duration::from_secs(75), "seconds";
     /// How long stopping may take.
     shutdown_timeout: Duration = Duration::from_secs(20), "seconds";
-    /// Records that the index may fall behind since the start before sending gets 503; requests over 64 KiB, or of unknown length, from seven eighths of it on.
+    /// Records that the index may fall behind since the start, those on their way to the log among them, before sending gets 503; requests over 64 KiB, or of unknown length, from seven eighths of it on.
     max_index_lag: usize = 2_000_000, "records";
     /// When a log file is full; 16 KiB to 1 GiB.
     segment_max_bytes: usize = 128 * MIB, "bytes";
