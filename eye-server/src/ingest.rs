@@ -120,7 +120,8 @@ impl Drop for Counted {
     }
 }
 
-/// Fails while a request of so many bytes, where that is known, may not be sent: the service is stopping, or the index is too far behind.
+/// Fails while a request of so many bytes, where that is known, may not be sent: the service is stopping, or the index is too far
+/// behind, what is on its way to the log counted in.
 pub(crate) fn admit(state: &AppState, bytes: Option<usize>) -> Result<(), Problem> {
     if state.is_stopping() {
         return Err(Problem::new(Code::Overloaded, "The service is stopping.").retry_after(1));
