@@ -47,6 +47,7 @@ impl Parameters {
         known: &[&[Field]],
         list: &str,
     ) -> Result<(Self, Vec<String>), Problem> {
+        let known = names(known);
         let mut given = BTreeMap::new();
         let mut listed = Vec::new();
         for pair in query
@@ -59,13 +60,9 @@ impl Parameters {
                 Problem::new(Code::BadParameter, "The query string is not UTF-8.")
             })?;
             let value = decode(value).ok_or_else(|| Problem::parameter(&name, "is not UTF-8."))?;
-            if !known
-                .iter()
-                .copied()
-                .flatten()
-                .any(|field| field.name == name)
-            {
-                return Err(unknown(&name, known));
+            if !known.contains(&name.as_str()) {
+                let message = format!("unknown parameter.{}", guess(&name, &known));
+                return Err(Problem::parameter(&name, message));
             }
             if name == list {
                 listed.push(value);
@@ -286,14 +283,14 @@ fn with_plus(text: &str) -> Option<String> {
     (time.contains(':') && zone.len() == 5).then(|| format!("{time}+{zone}"))
 }
 
-fn unknown(name: &str, known: &[&[Field]]) -> Problem {
-    let known: Vec<&str> = known
+/// Returns what the fields are called.
+pub(crate) fn names(fields: &[&[Field]]) -> Vec<&'static str> {
+    fields
         .iter()
         .copied()
         .flatten()
         .map(|field| field.name)
-        .collect();
-    Problem::parameter(name, format!("unknown parameter.{}", guess(name, &known)))
+        .collect()
 }
 
 /// Returns ` Did you mean …?` for a name that is close to a known one, else what is known.

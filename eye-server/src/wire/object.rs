@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use crate::error::{Code, Problem};
 use crate::ingest::read_body;
 use crate::operation::Field;
-use crate::parameters::guess;
+use crate::parameters::{guess, names};
 use crate::state::AppState;
 use crate::wire::text_of;
 
@@ -42,12 +42,7 @@ impl Object {
                 "The body has to be a JSON object.",
             ));
         };
-        let known: Vec<&str> = known
-            .iter()
-            .copied()
-            .flatten()
-            .map(|field| field.name)
-            .collect();
+        let known = names(known);
         match fields.keys().find(|name| !known.contains(&name.as_str())) {
             Some(name) => Err(Problem::parameter(
                 name,
