@@ -9,13 +9,15 @@ use std::sync::Arc;
 
 use crate::admission::Item;
 use crate::error::AppendError;
-use crate::format::frame::{self, FRAME_HEADER_BYTES, FrameHeader, TABLE_ENTRY_BYTES};
+use crate::format::frame::{
+    self, FRAME_HEADER_BYTES, FRAME_VERSION, FrameHeader, TABLE_ENTRY_BYTES, record_seed,
+};
 use crate::format::segment_header::{SEGMENT_HEADER_BYTES, SegmentHeader};
 use crate::format::{
-    FRAME_BODY_MAX_BYTES, FRAME_RECORDS_MAX, SEGMENT_RECORDS_MAX, aligned, file_name, payload,
+    FORMAT_VERSION, FRAME_BODY_MAX_BYTES, FRAME_RECORDS_MAX, SEGMENT_RECORDS_MAX, aligned,
+    checksum, file_name,
 };
 use crate::group::{Gathered, Group};
-use crate::ids::server_made_id;
 use crate::log::Shared;
 use crate::offset::Offset;
 use crate::queue::Next;
@@ -158,7 +160,7 @@ impl Appender {
         self.active.summary.end - self.active.summary.base
     }
 
-    /// Adds a frame of a request's events, encoded in a row and not stamped yet, to the group. [`Self::wants_roll`] was asked
+    /// Adds a frame of a request's events, encoded in a row, to the group. [`Self::wants_roll`] was asked
     /// and acted upon. Nothing is on the disk before the group is taken and synced; when this fails, nothing was added.
     pub(crate) fn push_events(
         &mut self,
@@ -173,15 +175,12 @@ impl Appender {
             rejected,
             ..self.next_header(received_at)
         };
-        let ends = items.iter().map(|item| item.end);
-        self.push(bytes, ends, header, items.len(), |index, record| {
-            let offset = header.first_offset + index as u64;
-            let id = items[index]
-                .client
-                .is_none()
-                .then(|| server_made_id(received_at, offset));
-            payload::stamp_event(record, id, received_at);
-        })
+        let mut start = 0;
+        let records = items.iter().map(|item| {
+            let length = item.end - std::mem::replace(&mut start, item.end);
+            (length, item.checksum)
+        });
+        self.push(bytes, records, header, items.len())
     }
 
     /// Adds a frame of records that are no events, which lie in a row and end at `ends`, likewise.
@@ -192,12 +191,19 @@ impl Appender {
         at: i64,
     ) -> Result<(), AppendError> {
         let header = self.next_header(at);
-        self.push(bytes, ends.iter().copied(), header, 0, |_, _| ())
+        let mut start = 0;
+        let records: Vec<_> = ends
+            .iter()
+            .map(|end| &bytes[std::mem::replace(&mut start, *end)..*end])
+            .map(|record| (record.len(), encoded_checksum(record)))
+            .collect();
+        self.push(bytes, records.into_iter(), header, 0)
     }
 
     /// Returns the header of the next frame, without what depends on its records.
     fn next_header(&self, appended_at: i64) -> FrameHeader {
         FrameHeader {
+            version: FRAME_VERSION,
             body_bytes: 0,
             count: 0,
             first_offset: self.active.summary.end,
@@ -212,25 +218,15 @@ impl Appender {
 
     fn push(
         &mut self,
-        mut bytes: Vec<u8>,
-        ends: impl ExactSizeIterator<Item = usize>,
+        bytes: Vec<u8>,
+        records: impl ExactSizeIterator<Item = (usize, u32)>,
         mut header: FrameHeader,
         events: usize,
-        mut stamp: impl FnMut(usize, &mut [u8]),
     ) -> Result<(), AppendError> {
-        let length = Self::frame_bytes(ends.len(), bytes.len())?;
+        let length = Self::frame_bytes(records.len(), bytes.len())?;
         self.refuse_if_poisoned()?;
         let position = self.active.position + self.group.len() as u64;
         self.fill(position + length as u64)?;
-        // Each is stamped right before it is summed up: reading one brings the beginning of the next one near.
-        let (mut rest, mut start) = (&mut bytes[..], 0);
-        let records = ends.enumerate().map(|(index, end)| {
-            let length = end - std::mem::replace(&mut start, end);
-            let (record, behind) = std::mem::take(&mut rest).split_at_mut(length);
-            rest = behind;
-            stamp(index, record);
-            &*record
-        });
         let salt = self.active.segment.header.salt;
         let sum = frame::push_head(self.group.little(), &mut header, records, salt);
         self.group.push(bytes);
@@ -330,10 +326,17 @@ impl Appender {
     }
 }
 
+/// Returns the checksum that a frame's table lists for a record. It depends on the record alone, so whoever encodes one
+/// takes it, while the bytes are near.
+pub(crate) fn encoded_checksum(record: &[u8]) -> u32 {
+    checksum(record_seed(FRAME_VERSION, 0), record)
+}
+
 /// Makes the file of a segment that begins at `base`. Its header and its name are on the disk when this returns.
 pub(crate) fn begin_segment(shared: &Shared, base: Offset, next: Next) -> io::Result<Tail> {
     let name = file_name::segment(base);
     let header = SegmentHeader {
+        version: FORMAT_VERSION,
         store: shared.store,
         base,
         created_at: crate::time::now(),

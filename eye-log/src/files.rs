@@ -110,9 +110,11 @@ impl Files {
         self.version.fetch_add(1, Ordering::Release);
     }
 
-    /// Adds the segment that is active from now on.
+    /// Adds the segment that is active from now on. One that holds nothing and begins there, too, is replaced.
     pub(crate) fn push_active(&self, segment: Arc<Segment>) {
         self.change(|pieces, bases| {
+            bases.pop_if(|base| *base == segment.header.base);
+            pieces.pop_if(|piece| piece.base() == segment.header.base);
             bases.push(segment.header.base);
             pieces.push(Piece::Raw(segment));
         });

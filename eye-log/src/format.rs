@@ -20,8 +20,10 @@ mod golden_sealed;
 
 /// The most records in a file, so that an offset within it fits 22 bits.
 pub const SEGMENT_RECORDS_MAX: u64 = 1 << 22;
-/// The format version of raw segments.
-pub const FORMAT_VERSION: u32 = 1;
+/// The format version that raw segments are written in.
+pub const FORMAT_VERSION: u32 = 3;
+/// The format version of raw segments before, which are read, and closed when the log is opened.
+pub const FORMAT_VERSION_BEFORE: u32 = 1;
 /// The smallest segment file that can be asked for.
 pub const SEGMENT_MIN_BYTES: u64 = 16 << 10;
 /// The largest segment file that can be asked for; positions inside a segment fit 32 bits.

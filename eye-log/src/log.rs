@@ -17,6 +17,7 @@ use crate::erasures::{Erasure, Erasures};
 use crate::error::{AppendError, ChangeError, Damage, OpenError, QueueFull, ReadError};
 use crate::figures::Groups;
 use crate::files::{Files, MANIFESTS};
+use crate::format::FORMAT_VERSION;
 use crate::format::seal::Seal;
 use crate::keeper::Chore;
 use crate::ledger::{Book, Tally};
@@ -30,6 +31,7 @@ use crate::record::Note;
 use crate::recovery::{self, Mode, OpenReport, Recovered};
 use crate::registry::{Actor, Change, Changed, Registry};
 use crate::sealed::SealedShared;
+use crate::segment::Closed;
 use crate::storage::{Disk, PRIVATE_FILE, Storage, StorageFile, make_private_folder};
 use crate::syncer;
 use crate::writer::{Writer, start_keeper};
@@ -178,23 +180,30 @@ impl Log {
         let tail = found.tail.take();
         let mut report = std::mem::take(&mut found.report);
         let mend = found.mend_manifest;
-        let (shared, parts) = Shared::new(storage, sealed, found, &report, config.disk_reserve);
+        let (shared, mut parts) = Shared::new(storage, sealed, found, &report, config.disk_reserve);
         let shared = Arc::new(shared);
+        if let Some(tail) = &tail {
+            // After a crash of the process the tail may be in the page cache alone. Nothing of it is shown, or
+            // counted as stored, before the disk has it.
+            tail.segment
+                .file
+                .sync()
+                .map_err(io("syncing the last segment of"))?;
+        }
         let tail = match tail {
-            Some(tail) => {
-                // After a crash of the process the tail may be in the page cache alone. Nothing of it is shown, or
-                // counted as stored, before the disk has it.
-                tail.segment
-                    .file
-                    .sync()
-                    .map_err(io("syncing the last segment of"))?;
-                tail
-            }
-            None => {
+            Some(tail) if tail.segment.header.version == FORMAT_VERSION => tail,
+            // One of an older format is not written on: a program that knows only that must not take what it cannot read for
+            // a torn write.
+            before => {
                 let tail = begin_segment(&shared, report.end, Next::Small)
                     .map_err(io("beginning a segment in"))?;
+                if let Some(before) = before {
+                    let entries = parts.admission.close_segment(before.summary.end);
+                    let summary = before.summary;
+                    before.segment.close(Closed { summary, entries });
+                }
                 shared.files.push_active(tail.segment.clone());
-                report.segments += 1;
+                report.segments = shared.files.pieces().len();
                 tail
             }
         };

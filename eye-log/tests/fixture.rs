@@ -1,13 +1,14 @@
-//! The log of version 1 that is kept for ever: whatever comes later must read it as it was written.
+//! Logs of each format version that are kept for ever: whatever comes later must read them as they were written.
 //!
-//! What must stay true: `fixtures/v1` is written once and never again. A new version gets a folder of its own beside it.
+//! What must stay true: a folder in `fixtures` is written once and never again. A new version gets one of its own beside them.
 
 #![allow(clippy::unwrap_used)]
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use eye_log::format::FORMAT_VERSION;
@@ -15,6 +16,7 @@ use eye_log::format::frame::{Found, FrameHeader};
 use eye_log::format::segment_header::{SEGMENT_HEADER_BYTES, SegmentHeader};
 use eye_log::record::{EventRecord, Record, RegistryRecord};
 use eye_log::registry::RegistryChange;
+use eye_log::storage::{Disk, Storage, StorageFile};
 use eye_log::{
     Actor, ApplicationId, Batch, Change, EventDraft, EventRules, Exception, Log, LogConfig,
     NewToken, Receipt, TokenKind, TokenTerms, verify,
@@ -22,6 +24,8 @@ use eye_log::{
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+/// The format versions of raw segments.
+const RAW: [u32; 2] = [1, FORMAT_VERSION];
 const RECORDS: &str = "expected.ndjson";
 const FRAMES: &str = "frames.ndjson";
 
@@ -41,9 +45,13 @@ fn config() -> LogConfig {
 }
 
 #[test]
-fn the_fixture_of_version_1_reads_as_it_was_written() {
-    let expected = lines(&fixture(1).join(RECORDS));
-    let copy = copy_of_the_log(1);
+fn the_fixtures_of_raw_segments_read_as_they_were_written() {
+    RAW.into_iter().for_each(raw_segments_read_as_written);
+}
+
+fn raw_segments_read_as_written(version: u32) {
+    let expected = lines(&fixture(version).join(RECORDS));
+    let copy = copy_of_the_log(version);
     let before = segments_of(copy.path());
 
     let report = verify::verify(copy.path(), None, &mut |_, _| ()).unwrap();
@@ -59,7 +67,10 @@ fn the_fixture_of_version_1_reads_as_it_was_written() {
     );
     assert_eq!((report.torn_tail_bytes, report.segments), (0, before.len()));
 
-    assert_eq!(frames_of(copy.path()), lines(&fixture(1).join(FRAMES)));
+    assert_eq!(
+        frames_of(copy.path()),
+        lines(&fixture(version).join(FRAMES))
+    );
     let (log, report) = Log::open(copy.path(), config()).unwrap();
     assert_eq!((report.end, report.cut), (expected.len() as u64, None));
     assert_eq!(records_of(&log), expected);
@@ -67,10 +78,17 @@ fn the_fixture_of_version_1_reads_as_it_was_written() {
     log.close();
     drop(log);
 
-    // By now all but the last segment are sealed files of version 2, and say the same.
+    // By now all but the last segment are sealed files of version 2, and say the same. One of an older version is not
+    // written on, and so is sealed, too.
     let report = verify::verify(copy.path(), None, &mut |_, _| ()).unwrap();
     assert_eq!(report.damage.len(), 0, "{report:?}");
-    assert_eq!(report.seals + 1, before.len());
+    let active = usize::from(version == FORMAT_VERSION);
+    assert_eq!(report.seals + active, before.len());
+    let last = segments_of(copy.path()).into_values().next_back().unwrap();
+    assert_eq!(
+        SegmentHeader::decode(&last).unwrap().version,
+        FORMAT_VERSION
+    );
     let (log, _) = Log::open(copy.path(), config()).unwrap();
     assert_eq!(records_of(&log), expected);
     one_by_one_they_read_the_same(&log, &expected);
@@ -134,9 +152,13 @@ fn the_fixture_of_version_2_reads_as_it_was_written() {
 
 /// Session owners and ids come from the footers of the sealed segments and the frames of the active one.
 #[test]
-fn the_fixture_of_version_1_still_knows_sessions_ids_and_tokens() {
-    let expected = lines(&fixture(1).join(RECORDS));
-    let copy = copy_of_the_log(1);
+fn the_fixtures_of_raw_segments_still_know_sessions_ids_and_tokens() {
+    RAW.into_iter().for_each(sessions_ids_and_tokens_are_known);
+}
+
+fn sessions_ids_and_tokens_are_known(version: u32) {
+    let expected = lines(&fixture(version).join(RECORDS));
+    let copy = copy_of_the_log(version);
     let (log, _) = Log::open(copy.path(), config()).unwrap();
     for event in expected.iter().filter(|line| line["kind"] == "event") {
         let application = u32::try_from(event["application"].as_u64().unwrap()).unwrap();
@@ -260,13 +282,14 @@ fn write_the_fixture() {
         "there is a fixture of version {FORMAT_VERSION}; it is never written again"
     );
     let folder = tempfile::tempdir().unwrap();
-    let (log, _) = Log::open(folder.path(), config()).unwrap();
+    let unsealed = || Arc::new(Unsealed(Disk::new(folder.path())));
+    let (log, _) = Log::open_in(unsealed(), config()).unwrap();
     register(&log);
     first_events(&log);
     log.close();
     drop(log);
     // A second start, so that a frame without records stands between frames with some.
-    let (log, report) = Log::open(folder.path(), config()).unwrap();
+    let (log, report) = Log::open_in(unsealed(), config()).unwrap();
     assert_eq!(report.cut, None);
     more_events(&log);
     let records = records_of(&log);
@@ -274,7 +297,7 @@ fn write_the_fixture() {
     drop(log);
 
     let stats = verify::stats(folder.path()).unwrap();
-    assert!(stats.segments.iter().filter(|one| one.sealed).count() >= 2);
+    assert!(stats.segments.len() >= 3);
     std::fs::create_dir_all(target.join("log")).unwrap();
     for segment in &stats.segments {
         // Zeros behind the frames of the active segment mean the same as the end of the file.
@@ -285,6 +308,37 @@ fn write_the_fixture() {
     }
     write_lines(&target.join(RECORDS), &records);
     write_lines(&target.join(FRAMES), &frames_of(folder.path()));
+}
+
+/// A folder in which no sealed file can be made.
+#[derive(Debug)]
+struct Unsealed(Disk);
+
+impl Storage for Unsealed {
+    fn list(&self) -> io::Result<Vec<String>> {
+        self.0.list()
+    }
+    fn open(&self, name: &str) -> io::Result<Arc<dyn StorageFile>> {
+        self.0.open(name)
+    }
+    fn create(&self, name: &str) -> io::Result<Arc<dyn StorageFile>> {
+        if name == "sealing" {
+            return Err(io::ErrorKind::PermissionDenied.into());
+        }
+        self.0.create(name)
+    }
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.0.rename(from, to)
+    }
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.0.remove(name)
+    }
+    fn sync_names(&self) -> io::Result<()> {
+        self.0.sync_names()
+    }
+    fn free_bytes(&self) -> io::Result<u64> {
+        self.0.free_bytes()
+    }
 }
 
 fn register(log: &Log) {

@@ -123,18 +123,25 @@ fn fixture(version: u32) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("fixtures/v{version}"))
 }
 
+/// The format versions of raw segments.
+const RAW: [u32; 2] = [1, 3];
+
 #[test]
 fn a_reader_made_from_the_document_alone_agrees_with_ours() {
-    let read = read_log(&files_of(&fixture(1).join("log"))).unwrap();
-    assert_eq!(read.records, lines(1, "expected.ndjson"));
-    assert_eq!(read.frames, lines(1, "frames.ndjson"));
-    assert_eq!((read.sealed.len(), read.torn), (0, None));
+    for version in RAW {
+        let read = read_log(&files_of(&fixture(version).join("log"))).unwrap();
+        assert_eq!(read.records, lines(version, "expected.ndjson"));
+        assert_eq!(read.frames, lines(version, "frames.ndjson"));
+        assert_eq!((read.sealed.len(), read.torn), (0, None));
+    }
 }
 
 /// "What nothing checks" in the document is all that nothing checks.
 #[test]
 fn every_flipped_bit_is_noticed_unless_the_document_calls_it_free() {
-    flip_bits(&files_of(&fixture(1).join("log")), 31);
+    for version in RAW {
+        flip_bits(&files_of(&fixture(version).join("log")), 31);
+    }
 }
 
 fn flip_bits(files: &Files, step: usize) {
@@ -163,10 +170,10 @@ fn open(folder: &Path) -> eye_log::Log {
     eye_log::Log::open(folder, config).unwrap().0
 }
 
-/// A copy of the log of version 1, whose closed segments opening seals.
+/// A copy of the log of version 3, whose closed segments opening seals.
 fn sealed_copy() -> tempfile::TempDir {
     let copy = tempfile::tempdir().unwrap();
-    for (name, bytes) in files_of(&fixture(1).join("log")) {
+    for (name, bytes) in files_of(&fixture(3).join("log")) {
         std::fs::write(copy.path().join(name), bytes).unwrap();
     }
     open(copy.path()).close();
@@ -178,7 +185,7 @@ fn sealed_files_say_what_their_raw_segments_said() {
     let copy = sealed_copy();
     let files = files_of(copy.path());
     let read = read_log(&files).unwrap();
-    assert_eq!(read.records, lines(1, "expected.ndjson"));
+    assert_eq!(read.records, lines(3, "expected.ndjson"));
     assert_eq!((read.sealed.len(), read.chain.seals.len()), (2, 2));
     assert_eq!((read.torn, read.unreadable), (None, 0));
     flip_bits(&files, 31);
@@ -198,10 +205,10 @@ fn sealed_files_say_what_their_raw_segments_said() {
     }
 }
 
-/// Erases, in a copy of the log of version 1, the events of a session, and then everything that is left of a segment;
+/// Erases, in a copy of the log of version 3, the events of a session, and then everything that is left of a segment;
 /// then the log goes on. `look` sees the log after each erasure with the offsets that are gone.
 fn erase_in(copy: &Path, look: &mut dyn FnMut(&Log, &BTreeSet<u64>)) {
-    let before = lines(1, "expected.ndjson");
+    let before = lines(3, "expected.ndjson");
     let log = open(copy);
     let session = before.iter().find_map(|line| line["session_id"].as_str());
     let session = session.unwrap();
@@ -295,7 +302,7 @@ fn a_repaired_log_reads_as_it_was_written() {
     let mut files = files_of(copy.path());
     files.retain(|name, _| !name.starts_with("damaged-"));
     let read = read_log(&files).unwrap();
-    let expected = lines(1, "expected.ndjson");
+    let expected = lines(3, "expected.ndjson");
     assert_eq!(read.records[..expected.len()], expected);
     assert!(read.chain.seals.iter().all(|seal| seal.root == [0; 32]));
 }
@@ -339,7 +346,11 @@ fn offset_of(line: &Value) -> u64 {
 
 #[test]
 fn damage_and_a_torn_tail_are_told_apart() {
-    let files = files_of(&fixture(1).join("log"));
+    RAW.into_iter().for_each(told_apart);
+}
+
+fn told_apart(version: u32) {
+    let files = files_of(&fixture(version).join("log"));
     let sound = read_log(&files).unwrap();
     let (last, bytes) = files.last_key_value().unwrap();
     let starts: Vec<usize> = sound

@@ -30,8 +30,8 @@ fuzz_target!(|input: &[u8]| {
 fn look(bytes: &[u8]) {
     let _ = Block::decode_hashed(bytes, SALT);
     if let Ok(block) = Block::decode(bytes, SALT) {
-        for (_, record) in block.records() {
-            let _ = payload::decode(record);
+        for (offset, record) in block.records() {
+            let _ = payload::decode_arrived(record, block.arrived_at(offset), offset);
             let _ = payload::event_head(record);
         }
     }

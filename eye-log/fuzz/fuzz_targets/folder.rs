@@ -8,8 +8,8 @@ use eye_log::storage::faulty::Faulty;
 use eye_log::{Log, LogConfig};
 use libfuzzer_sys::fuzz_target;
 
-/// The fixtures of both format versions: name and content of each file.
-const FILES: [(&str, &[u8]); 5] = [
+/// The fixtures of all format versions: name and content of each file.
+const FILES: [(&str, &[u8]); 6] = [
     (
         "00000000000000000000-00000000000000000069-2.sealed",
         include_bytes!("../../fixtures/v2/log/00000000000000000000-00000000000000000069-2.sealed"),
@@ -23,6 +23,10 @@ const FILES: [(&str, &[u8]); 5] = [
     (
         "00000000000000000000.seg",
         include_bytes!("../../fixtures/v1/log/00000000000000000000.seg"),
+    ),
+    (
+        "00000000000000000000.seg",
+        include_bytes!("../../fixtures/v3/log/00000000000000000000.seg"),
     ),
 ];
 

@@ -20,13 +20,14 @@ fuzz_target!(|input: &[u8]| {
     let (head, body) = input.split_at(FRAME_HEADER_BYTES);
     let mut head = head.to_vec();
     head[0..4].copy_from_slice(b"EYEF");
-    head[56..60].copy_from_slice(&1u32.to_le_bytes());
+    // Frames of either version.
+    head[56..60].copy_from_slice(&(1 + u32::from(input[56] % 2)).to_le_bytes());
     if let Found::Frame(header, _) = sealed(&mut head)
         && header.body() <= body.len()
         && let Some(table) = Table::of(&header, &body[..header.body()], SALT)
     {
-        for range in table.ranges() {
-            let _ = payload::decode(&body[range]);
+        for (offset, range) in (header.first_offset..).zip(table.ranges()) {
+            let _ = payload::decode_arrived(&body[range], header.appended_at, offset);
         }
     }
 });

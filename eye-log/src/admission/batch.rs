@@ -2,6 +2,7 @@
 
 use uuid::Uuid;
 
+use crate::appender::encoded_checksum;
 use crate::event::{ClientId, Event};
 use crate::format::payload;
 use crate::ids::id_from_client_key;
@@ -24,6 +25,8 @@ pub struct Batch {
 pub(crate) struct Item {
     /// Where its record ends within the batch's bytes; it begins where the one before ends.
     pub(crate) end: usize,
+    /// The record's checksum.
+    pub(crate) checksum: u32,
     pub(crate) session: Uuid,
     /// The id the client made and the hash of the content it stands for.
     pub(crate) client: Option<(Uuid, [u8; 16])>,
@@ -73,10 +76,12 @@ impl Batch {
             meta: &event.meta,
             data: event.data,
         };
+        let start = self.bytes.len();
         payload::push_event(&mut self.bytes, &record);
         let client = client.map(|(id, key)| (id, key.content_hash));
         self.items.push(Item {
             end: self.bytes.len(),
+            checksum: encoded_checksum(&self.bytes[start..]),
             session: event.session_id,
             client,
         });

@@ -332,7 +332,8 @@ pub struct Block {
 }
 
 impl Block {
-    /// Decodes the bytes of a block, header included, and puts back what was left out of its records.
+    /// Decodes the bytes of a block, header included. Records are as the block keeps them: [`payload::decode_arrived`] gives them
+    /// what was left out.
     pub fn decode(bytes: &[u8], salt: u32) -> Result<Self, String> {
         Self::decode_through(bytes, salt, Offset::MAX)
     }
@@ -340,12 +341,10 @@ impl Block {
     /// Does what [`Self::decode`] does for the records up to and with the one at `last`, and not for many more. The checksum of the
     /// whole block is looked at all the same.
     pub fn decode_through(bytes: &[u8], salt: u32, last: Offset) -> Result<Self, String> {
-        let mut block = Self::decode_raw(bytes, salt, last, Room::default())?;
-        block.restore();
-        Ok(block)
+        Self::decode_raw(bytes, salt, last, Room::default())
     }
 
-    /// Decodes the bytes of a block as they are, records without what was left out; also returns its hash.
+    /// Does what [`Self::decode`] does; also returns the block's hash.
     pub fn decode_hashed(bytes: &[u8], salt: u32) -> Result<(Self, Hash), String> {
         Self::decode_hashed_into(bytes, salt, Room::default())
     }
@@ -448,20 +447,6 @@ impl Block {
             ends,
             records_at,
         })
-    }
-
-    /// Puts back into each event record what the block says elsewhere: its arrival, and an id that the server made.
-    fn restore(&mut self) {
-        let unpacked = self.unpacked();
-        for (start, part) in &self.frames {
-            for place in *start..unpacked.min(start + part.count as usize) {
-                let range = range_of(&self.ends, self.records_at, place);
-                let offset = self.first + place as u64;
-                payload::restore(&mut self.raw[range], part.appended_at, || {
-                    server_made_id(part.appended_at, offset)
-                });
-            }
-        }
     }
 
     /// Returns how many records are decompressed: all, unless it was asked for in part.

@@ -12,11 +12,16 @@ pub const FRAME_HEADER_BYTES: usize = 64;
 pub const TABLE_ENTRY_BYTES: usize = 8;
 /// The first bytes of every frame.
 pub const MAGIC: u32 = u32::from_le_bytes(*b"EYEF");
-const FRAME_VERSION: u32 = 1;
+/// The version that frames are written in: records are as blocks keep them, their checksums start from 0.
+pub const FRAME_VERSION: u32 = 2;
+/// The version before, which is read: records say their arrival and their id, and their checksums start from the salt.
+pub const FRAME_VERSION_BEFORE: u32 = 1;
 
 /// What a frame says of itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FrameHeader {
+    /// Its version.
+    pub version: u32,
     /// Bytes of table and records, without the padding behind them.
     pub body_bytes: u32,
     /// How many records it holds; 0 for a frame that only carries `durable_end`.
@@ -62,7 +67,7 @@ impl FrameHeader {
         bytes[44..48].copy_from_slice(&self.previous.to_le_bytes());
         bytes[48..52].copy_from_slice(&self.duplicates.to_le_bytes());
         bytes[52..56].copy_from_slice(&self.rejected.to_le_bytes());
-        bytes[56..60].copy_from_slice(&FRAME_VERSION.to_le_bytes());
+        bytes[56..60].copy_from_slice(&self.version.to_le_bytes());
         let sum = checksum(salt, &bytes[8..]);
         bytes[4..8].copy_from_slice(&sum.to_le_bytes());
         (bytes, sum)
@@ -77,13 +82,15 @@ impl FrameHeader {
             return Found::Zeros;
         }
         let sum = u32_at(bytes, 4);
+        let version = u32_at(bytes, 56);
         if u32_at(bytes, 0) != MAGIC
             || sum != checksum(salt, &bytes[8..])
-            || u32_at(bytes, 56) != FRAME_VERSION
+            || ![FRAME_VERSION_BEFORE, FRAME_VERSION].contains(&version)
         {
             return Found::Broken;
         }
         let header = Self {
+            version,
             body_bytes: u32_at(bytes, 8),
             count: u32_at(bytes, 12),
             first_offset: u64_at(bytes, 16),
@@ -133,14 +140,16 @@ impl FrameHeader {
 #[derive(Debug, Clone)]
 pub struct Table<'a> {
     entries: &'a [u8],
-    salt: u32,
+    /// What the records' checksums start from.
+    seed: u32,
 }
 
 impl<'a> Table<'a> {
     /// Takes the table from the beginning of a body; `None` when it is not the one that was written.
     pub fn of(header: &FrameHeader, body: &'a [u8], salt: u32) -> Option<Self> {
         let entries = body.get(..header.records() * TABLE_ENTRY_BYTES)?;
-        let table = Self { entries, salt };
+        let seed = record_seed(header.version, salt);
+        let table = Self { entries, seed };
         let sums = checksum(salt, entries) == header.table_checksum;
         (sums && entries.len() + table.lengths().sum::<usize>() == header.body()).then_some(table)
     }
@@ -162,28 +171,39 @@ impl<'a> Table<'a> {
 
     /// Says whether `record` is what was written as the record `index` of the frame.
     pub fn holds(&self, index: usize, record: &[u8]) -> bool {
-        u32_at(self.entries, index * TABLE_ENTRY_BYTES + 4) == checksum(self.salt, record)
+        u32_at(self.entries, index * TABLE_ENTRY_BYTES + 4) == checksum(self.seed, record)
+    }
+}
+
+/// Returns what the checksums of a frame's records start from. With 0 they can be taken before anybody knows the segment:
+/// the table that lists them is checked by one that starts from the salt.
+pub fn record_seed(version: u32, salt: u32) -> u32 {
+    if version == FRAME_VERSION_BEFORE {
+        salt
+    } else {
+        0
     }
 }
 
 /// Appends the header and the table of a frame to `out`; the records themselves, and zeros up to a multiple of eight bytes,
-/// follow. Returns the header's checksum. `header`'s body length, count and table checksum are filled in from `records`.
-pub fn push_head<'r>(
+/// follow. Returns the header's checksum. `header`'s body length, count and table checksum are filled in from the lengths and
+/// checksums of the records.
+pub fn push_head(
     out: &mut Vec<u8>,
     header: &mut FrameHeader,
-    records: impl Iterator<Item = &'r [u8]>,
+    records: impl Iterator<Item = (usize, u32)>,
     salt: u32,
 ) -> u32 {
     let start = out.len();
     let table = start + FRAME_HEADER_BYTES;
     out.resize(table, 0);
     let (mut count, mut bytes) = (0u32, 0);
-    for record in records {
-        let length = u32::try_from(record.len()).expect("the writer keeps records under the cap");
+    for (length, sum) in records {
+        bytes += length;
+        let length = u32::try_from(length).expect("the writer keeps records under the cap");
         out.extend_from_slice(&length.to_le_bytes());
-        out.extend_from_slice(&checksum(salt, record).to_le_bytes());
+        out.extend_from_slice(&sum.to_le_bytes());
         count += 1;
-        bytes += record.len();
     }
     let body = out.len() - table + bytes;
     header.table_checksum = checksum(salt, &out[table..]);
@@ -203,7 +223,11 @@ pub(crate) fn push<'r>(
     salt: u32,
 ) -> u32 {
     let start = out.len();
-    let sum = push_head(out, header, records.clone(), salt);
+    let seed = record_seed(header.version, salt);
+    let table = records
+        .clone()
+        .map(|record| (record.len(), checksum(seed, record)));
+    let sum = push_head(out, header, table, salt);
     records.for_each(|record| out.extend_from_slice(record));
     out.resize(start + header.stride(), 0);
     sum
@@ -216,6 +240,7 @@ mod tests {
 
     fn header() -> FrameHeader {
         FrameHeader {
+            version: FRAME_VERSION,
             body_bytes: 0,
             count: 0,
             first_offset: 7,

@@ -1,4 +1,4 @@
-//! The bytes of version 1, pinned: fixed inputs must give the hashes below for ever.
+//! The bytes of raw segments, pinned: fixed inputs must give the hashes below for ever.
 //!
 //! What must stay true: when a test here fails, the code is wrong, not the hash. New bytes are a new version, beside
 //! these (`docs/log-format.md`, "Versions").
@@ -24,8 +24,9 @@ fn hash(bytes: &[u8]) -> String {
     blake3::hash(bytes).to_hex().to_string()
 }
 
-fn segment_header() -> SegmentHeader {
+fn segment_header(version: u32) -> SegmentHeader {
     SegmentHeader {
+        version,
         store: Uuid::from_u128(0x0123_4567_89ab_4def_8123_4567_89ab_cdef),
         base: BASE,
         created_at: ARRIVAL - 1,
@@ -48,7 +49,8 @@ fn event() -> EventRecord<'static> {
     }
 }
 
-fn events() -> Vec<Vec<u8>> {
+/// As frames of a version hold them.
+fn events(frame_version: u32) -> Vec<Vec<u8>> {
     let keyed = EventRecord {
         id: id_from_client_key(ApplicationId(7), "order-1"),
         client: Some(ClientKey {
@@ -66,12 +68,18 @@ fn events() -> Vec<Vec<u8>> {
         }),
         ..event()
     };
-    let encoded = |event: &EventRecord<'_>| {
+    let encoded = |mut event: EventRecord<'_>| {
+        if frame_version == 2 {
+            event.received_at = 0;
+            if event.client.is_none() {
+                event.id = Uuid::nil();
+            }
+        }
         let mut bytes = Vec::new();
-        payload::push_event(&mut bytes, event);
+        payload::push_event(&mut bytes, &event);
         bytes
     };
-    [event(), keyed, brought].iter().map(encoded).collect()
+    [event(), keyed, brought].map(encoded).into()
 }
 
 fn registry_changes() -> Vec<Vec<u8>> {
@@ -129,12 +137,13 @@ fn registry_changes() -> Vec<Vec<u8>> {
 }
 
 /// Three frames in a row: events, registry changes, nothing. Returns where each begins, and the last checksum.
-fn frames() -> (Vec<u8>, Vec<(u64, u64)>, u32) {
+fn frames(version: u32) -> (Vec<u8>, Vec<(u64, u64)>, u32) {
     let (mut out, mut starts) = (Vec::new(), Vec::new());
-    let (mut previous, mut first_offset) = (segment_header().chain_start(), BASE);
-    for records in [events(), registry_changes(), Vec::new()] {
+    let (mut previous, mut first_offset) = (segment_header(1).chain_start(), BASE);
+    for records in [events(version), registry_changes(), Vec::new()] {
         starts.push((first_offset, 4096 + out.len() as u64));
         let mut header = FrameHeader {
+            version,
             body_bytes: 0,
             count: 0,
             first_offset,
@@ -156,10 +165,10 @@ fn frames() -> (Vec<u8>, Vec<(u64, u64)>, u32) {
 #[test]
 fn the_bytes_of_version_1_never_change() {
     let written = [
-        ("segment header", hash(&segment_header().encode())),
-        ("event records", hash(&events().concat())),
+        ("segment header", hash(&segment_header(1).encode())),
+        ("event records", hash(&events(1).concat())),
         ("registry records", hash(&registry_changes().concat())),
-        ("frames", hash(&frames().0)),
+        ("frames", hash(&frames(1).0)),
     ];
     let pinned = [
         (
@@ -187,13 +196,31 @@ fn the_bytes_of_version_1_never_change() {
     assert_eq!(file_name::segment(BASE), "00000000000000000042.seg");
 }
 
+#[test]
+fn the_bytes_of_version_3_never_change() {
+    let written = [
+        hash(&segment_header(3).encode()),
+        hash(&events(2).concat()),
+        hash(&frames(2).0),
+    ];
+    assert_eq!(
+        written,
+        [
+            "5cb0d9328ca013715703b2b786ddb751dc42ee2b2fa3dba746cceea3831dc4d3",
+            "84adbf50d2256eeea3138a2a093690964b0bed686b8724143b8e8f6fecca2730",
+            "6585b6578da4f61c1358a73277b4003cc9ce0ee9c8e65ba193f88b629a87ce8a",
+        ],
+        "the bytes of version 3 drifted; logs would be read wrong"
+    );
+}
+
 /// The figures that `docs/log-format.md` gives to whoever writes a reader.
 #[test]
 fn the_examples_of_the_document_hold() {
     assert_eq!(checksum(0, b"123456789"), 0xcbf4_3926);
     assert_eq!(checksum(SALT, b"123456789"), 0x01f4_807b);
     assert_eq!(checksum(SALT, b""), SALT);
-    assert_eq!(segment_header().chain_start(), 0xb7ef_7606);
+    assert_eq!(segment_header(3).chain_start(), 0xb7ef_7606);
     assert_eq!(
         server_made_id(ARRIVAL, 77).to_string(),
         "0176bd3a-f88b-735c-8000-00000000004d"

@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::FRAME_BODY_MAX_BYTES;
+use crate::ids::server_made_id;
+use crate::offset::Offset;
 use crate::record::{
     BlockChange, ClientKey, ErasureRecord, ErasureState, EventRecord, MaintenanceRecord, Note,
     Reason, Record, RegistryRecord, TallyRecord,
@@ -31,13 +33,13 @@ const TERMS_VERSION: u8 = 3;
 /// Rules came with a fourth.
 const RULES_VERSION: u8 = 4;
 
-/// Where the writer stamps the id of an event record; 16 bytes.
-const STAMP_ID_AT: usize = 2;
-/// Where the writer stamps the arrival of an event record; 8 bytes.
-const STAMP_RECEIVED_AT: usize = STAMP_ID_AT + 16;
+/// Where an event record says its id; 16 bytes.
+const ID_AT: usize = 2;
+/// Where an event record says its arrival; 8 bytes.
+const RECEIVED_AT: usize = ID_AT + 16;
 
 /// Where an event record says its session; 16 bytes, behind arrival and application.
-const SESSION_AT: usize = STAMP_RECEIVED_AT + 8 + 4;
+const SESSION_AT: usize = RECEIVED_AT + 8 + 4;
 /// Where an event record says, in one byte, whether its client made an id; the key's length and the key follow, then
 /// the content hash.
 const CLIENT_AT: usize = SESSION_AT + 16 + 8;
@@ -267,21 +269,13 @@ pub fn push_event(out: &mut Vec<u8>, event: &EventRecord<'_>) {
     push(out, KIND_EVENT, &value);
 }
 
-/// Writes what only the writer knows into an encoded event record: its arrival and, unless the client made one, its id.
-pub fn stamp_event(record: &mut [u8], id: Option<Uuid>, received_at: i64) {
-    if let Some(id) = id {
-        record[STAMP_ID_AT..STAMP_RECEIVED_AT].copy_from_slice(id.as_bytes());
-    }
-    record[STAMP_RECEIVED_AT..STAMP_RECEIVED_AT + 8].copy_from_slice(&received_at.to_le_bytes());
-}
-
 /// Appends what stands in for a record that is gone.
 pub fn push_gone(out: &mut Vec<u8>, reason: Reason) {
     out.extend_from_slice(&[KIND_GONE, reason.code()]);
 }
 
 /// Appends a record as a block keeps it: in an event record of the frame that arrived at `appended_at`, zeros stand
-/// for the arrival, for an id that the server made, and for the content hash, which [`restore`] or the event itself
+/// for the arrival, for an id that the server made, and for the content hash, which [`decode_arrived`] or the event itself
 /// give back. What could not be given back stays.
 pub fn push_stripped(out: &mut Vec<u8>, record: &[u8], appended_at: i64, server_made: Uuid) {
     let start = out.len();
@@ -290,12 +284,12 @@ pub fn push_stripped(out: &mut Vec<u8>, record: &[u8], appended_at: i64, server_
     if !is_event(record) || record.len() <= CLIENT_AT {
         return;
     }
-    if super::i64_at(record, STAMP_RECEIVED_AT) == appended_at {
-        record[STAMP_RECEIVED_AT..STAMP_RECEIVED_AT + 8].fill(0);
+    if super::i64_at(record, RECEIVED_AT) == appended_at {
+        record[RECEIVED_AT..RECEIVED_AT + 8].fill(0);
     }
     if record[CLIENT_AT] == 0 {
-        if record[STAMP_ID_AT..STAMP_RECEIVED_AT] == *server_made.as_bytes() {
-            record[STAMP_ID_AT..STAMP_RECEIVED_AT].fill(0);
+        if record[ID_AT..RECEIVED_AT] == *server_made.as_bytes() {
+            record[ID_AT..RECEIVED_AT].fill(0);
         }
         return;
     }
@@ -306,21 +300,6 @@ pub fn push_stripped(out: &mut Vec<u8>, record: &[u8], appended_at: i64, server_
         if let Some(hash) = record.get_mut(hash) {
             hash.fill(0);
         }
-    }
-}
-
-/// Puts the arrival, and an id that the server made, back into a record that [`push_stripped`] wrote.
-pub fn restore(record: &mut [u8], appended_at: i64, server_made: impl FnOnce() -> Uuid) {
-    if !is_event(record) || record.len() <= CLIENT_AT {
-        return;
-    }
-    let arrival = STAMP_RECEIVED_AT..STAMP_RECEIVED_AT + 8;
-    if record[arrival.clone()] == [0; 8] {
-        record[arrival].copy_from_slice(&appended_at.to_le_bytes());
-    }
-    let id = STAMP_ID_AT..STAMP_RECEIVED_AT;
-    if record[CLIENT_AT] == 0 && record[id.clone()] == [0; 16] {
-        record[id].copy_from_slice(server_made().as_bytes());
     }
 }
 
@@ -343,11 +322,11 @@ pub fn event_head(record: &[u8]) -> Option<EventHead> {
         return None;
     }
     Some(EventHead {
-        application: ApplicationId(super::u32_at(record, STAMP_RECEIVED_AT + 8)),
+        application: ApplicationId(super::u32_at(record, RECEIVED_AT + 8)),
         session_id: Uuid::from_bytes(super::bytes_at(record, SESSION_AT)),
         timestamp: super::i64_at(record, SESSION_AT + 16),
         client_made_id: (record[CLIENT_AT] != 0)
-            .then(|| Uuid::from_bytes(super::bytes_at(record, STAMP_ID_AT))),
+            .then(|| Uuid::from_bytes(super::bytes_at(record, ID_AT))),
     })
 }
 
@@ -488,7 +467,26 @@ pub fn is_event(record: &[u8]) -> bool {
     record.first() == Some(&KIND_EVENT)
 }
 
-/// Decodes a record, or says what is wrong with it.
+/// Decodes a record of a frame that arrived at `appended_at`, and gives an event what zeros stand for: its arrival, and the
+/// id that the server made of that and its offset.
+pub fn decode_arrived(
+    bytes: &[u8],
+    appended_at: i64,
+    offset: Offset,
+) -> Result<Record<'_>, String> {
+    let mut record = decode(bytes)?;
+    if let Record::Event(event) = &mut record {
+        if event.received_at == 0 {
+            event.received_at = appended_at;
+        }
+        if event.client.is_none() && event.id.is_nil() {
+            event.id = server_made_id(appended_at, offset);
+        }
+    }
+    Ok(record)
+}
+
+/// Decodes a record as it is encoded, or says what is wrong with it.
 pub fn decode(bytes: &[u8]) -> Result<Record<'_>, String> {
     let [kind, version, body @ ..] = bytes else {
         return Err("a record without kind and version".to_owned());
@@ -729,18 +727,42 @@ mod tests {
     }
 
     #[test]
-    fn an_event_comes_back_as_it_was_and_the_stamp_hits_its_place() {
-        let mut bytes = Vec::new();
-        push_event(&mut bytes, &event());
+    fn an_event_comes_back_as_it_was_and_gets_what_its_frame_says() {
+        let encoded = |event: &EventRecord<'_>| {
+            let mut bytes = Vec::new();
+            push_event(&mut bytes, event);
+            bytes
+        };
+        let bytes = encoded(&event());
         assert_eq!(decode(&bytes).unwrap(), Record::Event(event()));
         assert_eq!(event_head(&bytes).unwrap().timestamp, -5);
-        stamp_event(&mut bytes, Some(Uuid::from_u128(77)), 88);
-        let stamped = EventRecord {
-            id: Uuid::from_u128(77),
-            received_at: 88,
+        // What it says itself stays, and so does a client's id of zeros.
+        let said = decode_arrived(&bytes, 88, 7).unwrap();
+        assert_eq!(said, Record::Event(event()));
+        let zeros = EventRecord {
+            id: Uuid::nil(),
+            received_at: 0,
             ..event()
         };
-        assert_eq!(decode(&bytes).unwrap(), Record::Event(stamped));
+        let arrived = EventRecord {
+            received_at: 88,
+            ..zeros
+        };
+        let bytes = encoded(&zeros);
+        let said = decode_arrived(&bytes, 88, 7).unwrap();
+        assert_eq!(said, Record::Event(arrived));
+        let made = EventRecord {
+            client: None,
+            ..zeros
+        };
+        let arrived = EventRecord {
+            id: server_made_id(88, 7),
+            received_at: 88,
+            ..made
+        };
+        let bytes = encoded(&made);
+        let said = decode_arrived(&bytes, 88, 7).unwrap();
+        assert_eq!(said, Record::Event(arrived));
     }
 
     #[test]

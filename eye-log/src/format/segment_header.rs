@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use super::{FORMAT_VERSION, bytes_at, checksum, i64_at, u32_at, u64_at};
+use super::{FORMAT_VERSION, FORMAT_VERSION_BEFORE, bytes_at, checksum, i64_at, u32_at, u64_at};
 use crate::offset::Offset;
 
 /// Where the first frame begins.
@@ -13,6 +13,8 @@ const CHECKSUM_AT: usize = SEGMENT_HEADER_BYTES - 4;
 /// What a segment says of itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SegmentHeader {
+    /// The format version of what follows.
+    pub version: u32,
     /// The store it belongs to.
     pub store: Uuid,
     /// The offset of its first record.
@@ -28,7 +30,7 @@ impl SegmentHeader {
     pub fn encode(&self) -> Vec<u8> {
         let mut bytes = vec![0; SEGMENT_HEADER_BYTES];
         bytes[0..8].copy_from_slice(MAGIC);
-        bytes[8..12].copy_from_slice(&FORMAT_VERSION.to_le_bytes());
+        bytes[8..12].copy_from_slice(&self.version.to_le_bytes());
         bytes[16..32].copy_from_slice(self.store.as_bytes());
         bytes[32..40].copy_from_slice(&self.base.to_le_bytes());
         bytes[40..48].copy_from_slice(&self.created_at.to_le_bytes());
@@ -62,12 +64,13 @@ impl SegmentHeader {
             ));
         }
         let version = u32_at(bytes, 8);
-        if version != FORMAT_VERSION {
+        if ![FORMAT_VERSION_BEFORE, FORMAT_VERSION].contains(&version) {
             return Err(format!(
-                "format version {version}; this program reads version {FORMAT_VERSION}"
+                "format version {version}; this program reads the versions {FORMAT_VERSION_BEFORE} and {FORMAT_VERSION} of raw segments"
             ));
         }
         Ok(Self {
+            version,
             store: Uuid::from_bytes(bytes_at(bytes, 16)),
             base: u64_at(bytes, 32),
             created_at: i64_at(bytes, 40),

@@ -11,6 +11,8 @@ use std::sync::mpsc;
 
 use super::*;
 use crate::event::{EventDraft, EventRules};
+use crate::format::segment_header::SegmentHeader;
+use crate::format::{FORMAT_VERSION_BEFORE, file_name};
 use crate::registry::{ApplicationId, NewToken, TokenKind, TokenTerms};
 use crate::{Exception, Offset, verify};
 
@@ -366,6 +368,7 @@ fn a_torn_last_frame_is_cut_and_reported_and_kept_aside() {
         other => panic!("{other:?}"),
     };
     let mut header = crate::format::frame::FrameHeader {
+        version: crate::format::frame::FRAME_VERSION,
         body_bytes: 0,
         count: 0,
         first_offset: 5,
@@ -400,6 +403,33 @@ fn a_torn_last_frame_is_cut_and_reported_and_kept_aside() {
             .damage
             .is_empty()
     );
+}
+
+#[test]
+fn a_segment_of_an_older_format_that_holds_nothing_is_begun_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let (log, _) = Log::open(folder.path(), small()).unwrap();
+    log.close();
+    drop(log);
+    let path = folder.path().join(file_name::segment(0));
+    let version = || SegmentHeader::decode(&std::fs::read(&path).unwrap()).unwrap();
+    let before = SegmentHeader {
+        version: FORMAT_VERSION_BEFORE,
+        ..version()
+    };
+    std::fs::write(&path, before.encode()).unwrap();
+    let (log, report) = Log::open(folder.path(), small()).unwrap();
+    assert_eq!((report.segments, report.end), (1, 0));
+    assert_eq!(version().version, FORMAT_VERSION);
+    assert_eq!(version().store, before.store);
+    assert_eq!(send(&log, 0, 1, None, "{\"a\":1}").first_offset, Some(0));
+    assert_eq!(log.reader().read_many(&[0]).unwrap().len(), 1);
+    drop(log);
+    let (log, report) = Log::open(folder.path(), small()).unwrap();
+    assert_eq!((report.segments, report.end), (1, 1));
+    drop(log);
+    let verified = verify::verify(folder.path(), None, &mut |_, _| ()).unwrap();
+    assert_eq!((verified.damage.len(), verified.events), (0, 1));
 }
 
 #[test]

@@ -127,7 +127,7 @@ impl Lookup {
                 }
                 let block = self.find_block(&file, offset)?;
                 let bytes = block.record_at(offset);
-                let record = payload::decode(bytes)
+                let record = payload::decode_arrived(bytes, block.arrived_at(offset), offset)
                     .map_err(|what| file.damage(block.first, format!("record {offset}: {what}")))?;
                 Ok(see(record))
             }
@@ -253,7 +253,8 @@ impl Lookup {
                 "record {offset} does not match its checksum"
             )));
         }
-        let seen = see(payload::decode(bytes).map_err(damage)?);
+        let record = payload::decode_arrived(bytes, header.appended_at, offset);
+        let seen = see(record.map_err(damage)?);
         self.frame = Some(frame);
         Ok(seen)
     }

@@ -117,7 +117,7 @@ impl Scan {
                 if offset < self.next {
                     continue;
                 }
-                let record = payload::decode(record)
+                let record = payload::decode_arrived(record, block.arrived_at(offset), offset)
                     .map_err(|what| file.damage(block.first, format!("record {offset}: {what}")))?;
                 see(offset, record);
                 count += 1;
@@ -167,8 +167,8 @@ impl Scan {
             let table = Table::of(&header, body, salt).expect("the body was just checked");
             for (offset, range) in (header.first_offset..).zip(table.ranges()) {
                 if offset >= self.next {
-                    let record =
-                        payload::decode(&body[range]).map_err(|what| damage(at, offset, what))?;
+                    let record = payload::decode_arrived(&body[range], header.appended_at, offset)
+                        .map_err(|what| damage(at, offset, what))?;
                     see(offset, record);
                     count += 1;
                 }

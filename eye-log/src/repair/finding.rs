@@ -13,7 +13,7 @@ use crate::format::file_name::{self, SealedName};
 use crate::format::frame::{FRAME_HEADER_BYTES, Found, FrameHeader, Table};
 use crate::format::manifest::Manifest;
 use crate::format::segment_header::{SEGMENT_HEADER_BYTES, SegmentHeader};
-use crate::format::{aligned, salt_in};
+use crate::format::{FORMAT_VERSION, aligned, salt_in};
 use crate::offset::Offset;
 use crate::recovery::{Failed, open_segment};
 use crate::sealed::{SealedFile, SealedShared};
@@ -352,6 +352,7 @@ fn without_header(
             store
         };
         let header = SegmentHeader {
+            version: FORMAT_VERSION,
             store,
             base,
             created_at: 0,

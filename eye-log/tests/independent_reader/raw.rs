@@ -35,7 +35,7 @@ pub(crate) fn segment_header<'a>(name: &'a str, bytes: &'a [u8]) -> Read<(Segmen
     if magic != b"EYELOG\r\n" || checksum != crc32(0, &header[..4092]) {
         return Err(format!("{name}: damage: no segment header"));
     }
-    if version != 1 || base_in_name(name) != Some(base) {
+    if ![1, 3].contains(&version) || base_in_name(name) != Some(base) {
         return Err(format!("{name}: version {version}, base {base}"));
     }
     let segment = Segment {
@@ -114,6 +114,7 @@ struct Frame<'a> {
     previous: u32,
     duplicates: u32,
     rejected: u32,
+    version: u32,
     records: Vec<&'a [u8]>,
 }
 
@@ -139,12 +140,12 @@ fn frame_header<'a>(segment: &Segment<'a>, at: usize) -> Option<Frame<'a>> {
         previous: fields.u32().ok()?,
         duplicates: fields.u32().ok()?,
         rejected: fields.u32().ok()?,
+        version: fields.u32().ok()?,
         records: Vec::new(),
     };
-    let version = fields.u32().ok()?;
     let holds = magic == b"EYEF"
         && frame.checksum == crc32(segment.salt, &header[8..])
-        && version == 1
+        && [1, 2].contains(&frame.version)
         && frame.body_bytes <= 67_108_864
         && frame.count <= 100_000;
     holds.then_some(frame)
@@ -164,10 +165,11 @@ fn frame<'a>(segment: &Segment<'a>, at: usize, expected: u64, previous: u32) -> 
     }
     let mut fields = Fields(table);
     let mut rest = Fields(&body[table.len()..]);
+    let seed = [segment.salt, 0][frame.version as usize - 1];
     for _ in 0..frame.count {
         let (length, checksum) = (fields.u32().ok()?, fields.u32().ok()?);
         let record = rest.take(length as usize).ok()?;
-        if crc32(segment.salt, record) != checksum {
+        if crc32(seed, record) != checksum {
             return None;
         }
         frame.records.push(record);
@@ -194,7 +196,8 @@ fn take_in(segment: &Segment<'_>, at: usize, frame: &Frame<'_>, log: &mut Log) -
     log.free
         .extend(padding.map(|position| (segment.name.to_owned(), position)));
     for (offset, bytes) in (frame.first_offset..).zip(&frame.records) {
-        let record = records::decode(bytes, offset, None)?;
+        let appended_at = (frame.version == 2).then_some(frame.appended_at);
+        let record = records::decode(bytes, offset, appended_at)?;
         log.take(record);
     }
     Ok(())
