@@ -41,8 +41,8 @@ pub(crate) fn start(
 
 fn run(shared: &Shared, queue: &Queue, jobs: &Receiver<Job>) {
     for job in jobs {
-        // Also where an answer panics: the writer must not wait for ever.
-        let _done = Done(queue);
+        // Also where storing panics: the writer must not wait for ever.
+        let done = Done(queue);
         let failed = shared.poisoned().map(AppendError::Poisoned).or_else(|| {
             job.group
                 .and_then(|group| store(shared, queue, group).err())
@@ -52,6 +52,8 @@ fn run(shared: &Shared, queue: &Queue, jobs: &Receiver<Job>) {
         {
             shared.publish(registry);
         }
+        // The writer hands the next group over while this one is answered.
+        drop(done);
         for answer in job.answers {
             answer(failed.clone());
         }
