@@ -7,6 +7,7 @@ use std::fs::File;
 use std::io::{self, IoSlice};
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 use workload::Events;
@@ -76,7 +77,7 @@ fn bare(folder: &Path, groups: &[usize]) -> f64 {
     took
 }
 
-/// A disk that notes how long each write is.
+/// A disk that notes how much each sync of groups covers.
 #[derive(Debug)]
 struct Watched {
     disk: Arc<eye_log::storage::Disk>,
@@ -86,6 +87,8 @@ struct Watched {
 #[derive(Debug)]
 struct WatchedFile {
     file: Arc<dyn StorageFile>,
+    /// Bytes of groups that were written since a sync began.
+    unsynced: AtomicUsize,
     groups: Arc<Mutex<Vec<usize>>>,
 }
 
@@ -93,6 +96,7 @@ impl Watched {
     fn watch(&self, file: Arc<dyn StorageFile>) -> Arc<dyn StorageFile> {
         Arc::new(WatchedFile {
             file,
+            unsynced: AtomicUsize::new(0),
             groups: self.groups.clone(),
         })
     }
@@ -131,13 +135,15 @@ impl StorageFile for WatchedFile {
     }
     fn write_parts_at(&self, parts: &mut [IoSlice<'_>], position: u64) -> io::Result<()> {
         // Only groups are written in parts.
-        self.groups
-            .lock()
-            .unwrap()
-            .push(parts.iter().map(|part| part.len()).sum());
+        let bytes = parts.iter().map(|part| part.len()).sum();
+        self.unsynced.fetch_add(bytes, Ordering::Relaxed);
         self.file.write_parts_at(parts, position)
     }
     fn sync(&self) -> io::Result<()> {
+        let bytes = self.unsynced.swap(0, Ordering::Relaxed);
+        if bytes > 0 {
+            self.groups.lock().unwrap().push(bytes);
+        }
         self.file.sync()
     }
     fn size(&self) -> io::Result<u64> {

@@ -38,6 +38,8 @@ pub(crate) struct Appender {
     segment_max_bytes: u64,
     active: Tail,
     group: Gathered,
+    /// How much of the group was written ahead.
+    ahead: usize,
     last_received_at: i64,
     /// The durable end that the last frame says.
     said_durable: Offset,
@@ -103,6 +105,7 @@ impl Appender {
             segment_max_bytes,
             active,
             group: Gathered::default(),
+            ahead: 0,
             last_received_at,
             said_durable: 0,
         }
@@ -124,9 +127,14 @@ impl Appender {
         self.last_received_at = self.last_received_at.max(received_at);
     }
 
-    /// Returns how many bytes gathered.
+    /// Returns how many bytes gathered that are not written.
     pub(crate) fn pending_bytes(&self) -> usize {
         self.group.len()
+    }
+
+    /// Returns how many bytes gathered, written or not.
+    pub(crate) fn unsynced_bytes(&self) -> usize {
+        self.ahead + self.group.len()
     }
 
     /// Returns how many bytes of frame `records` records of `bytes` bytes make, or why they cannot be one.
@@ -258,20 +266,38 @@ impl Appender {
         }
     }
 
+    /// Writes what gathered so far, while the group before is synced. It is on the disk with the rest of its group.
+    pub(crate) fn write_ahead(&mut self) -> Result<(), AppendError> {
+        let Some(group) = self.take_group(Vec::new()) else {
+            return Ok(());
+        };
+        self.refuse_if_poisoned()?;
+        group
+            .write()
+            .map_err(|error| self.poison("writing", &error))?;
+        self.ahead = group.ahead + group.bytes.len();
+        self.group = Gathered::in_buffer(group.bytes.into_buffer());
+        Ok(())
+    }
+
     /// Takes the group that gathered, to be written and synced; the next one gathers in `buffer`.
     pub(crate) fn take_group(&mut self, buffer: Vec<u8>) -> Option<Group> {
-        if self.group.is_empty() {
+        let ahead = std::mem::take(&mut self.ahead);
+        if ahead == 0 && self.group.is_empty() {
             return None;
         }
         let mut bytes = std::mem::replace(&mut self.group, Gathered::in_buffer(buffer));
         let position = self.active.position;
         let end = position + bytes.len() as u64;
         // With the zeros that stand there already, the last page is written whole: the system would read it first.
-        let whole = end.next_multiple_of(PAGE_BYTES).min(self.active.filled);
-        bytes.push_zeros(usize::try_from(whole - end).expect("less than a page"));
+        if !bytes.is_empty() {
+            let whole = end.next_multiple_of(PAGE_BYTES).min(self.active.filled);
+            bytes.push_zeros(usize::try_from(whole - end).expect("less than a page"));
+        }
         self.active.position = end;
         Some(Group {
             segment: self.active.segment.clone(),
+            ahead,
             position,
             bytes,
             end: self.active.summary.end,
@@ -280,7 +306,7 @@ impl Appender {
 
     /// Begins a new segment. What gathered must be on the disk. Returns the old one and what it came to.
     pub(crate) fn roll(&mut self, next: Next) -> Result<(Arc<Segment>, Summary), AppendError> {
-        debug_assert!(self.group.is_empty(), "a roll follows the last sync");
+        debug_assert_eq!(self.unsynced_bytes(), 0, "a roll follows the last sync");
         let base = self.active.summary.end;
         let tail = match begin_segment(&self.shared, base, next) {
             Ok(tail) => tail,

@@ -1,6 +1,6 @@
 //! What is written and synced at once. Little is copied together; what is large stays where it is and is written from there.
 
-use std::io::IoSlice;
+use std::io::{self, IoSlice};
 use std::sync::Arc;
 
 use crate::offset::Offset;
@@ -9,14 +9,28 @@ use crate::segment::Segment;
 /// From so many bytes on, copying costs more than one part more of a write.
 const LARGE_BYTES: usize = 64 << 10;
 
-/// Frames that are written and synced together.
+/// Frames that are synced together.
 #[derive(Debug)]
 pub(crate) struct Group {
     pub(crate) segment: Arc<Segment>,
+    /// How many of its bytes were written ahead; they end at `position`.
+    pub(crate) ahead: usize,
     pub(crate) position: u64,
+    /// What is still to be written.
     pub(crate) bytes: Gathered,
     /// One past its last record.
     pub(crate) end: Offset,
+}
+
+impl Group {
+    /// Writes what is still to be written. Nothing is on the disk before the file is synced.
+    pub(crate) fn write(&self) -> io::Result<()> {
+        if self.bytes.is_empty() {
+            return Ok(());
+        }
+        let file = &self.segment.file;
+        file.write_parts_at(&mut self.bytes.parts(), self.position)
+    }
 }
 
 /// Bytes in a row, in several places of memory.

@@ -11,10 +11,6 @@ use crate::offset::Offset;
 use crate::record::Note;
 use crate::registry::{Actor, Change, Changed};
 
-/// From so many bytes on, the next group is prepared while the last one is synced; fewer are prepared faster than a thread
-/// wakes up.
-const PREPARE_BYTES: usize = 64 << 10;
-
 /// A request of no more than this is small.
 const SMALL_BYTES: usize = 64 << 10;
 
@@ -46,10 +42,10 @@ pub(crate) enum Next {
 }
 
 /// What waits, and what is on its way.
-#[derive(Default)]
 pub(crate) struct Queue {
     state: Mutex<State>,
     changed: Condvar,
+    prepare_bytes: usize,
 }
 
 #[derive(Default)]
@@ -62,6 +58,10 @@ struct State {
     closed: bool,
     /// Whether a group is being written and synced.
     syncing: bool,
+    /// Whether that one is written.
+    written: bool,
+    /// Whether the writer waits for that.
+    waits_for_written: bool,
     /// The bytes of the last group, to be filled again.
     buffer: Vec<u8>,
 }
@@ -73,8 +73,8 @@ impl State {
     }
 
     /// Says whether the writer should take what waits.
-    fn is_worth_it(&self) -> bool {
-        self.len() > 0 && (!self.syncing || self.bytes >= PREPARE_BYTES)
+    fn is_worth_it(&self, prepare_bytes: usize) -> bool {
+        self.len() > 0 && (!self.syncing || self.bytes >= prepare_bytes)
     }
 
     /// Takes what is to be written next: whoever sends little does not wait for all that others sent before.
@@ -93,6 +93,15 @@ impl State {
 }
 
 impl Queue {
+    /// Starts empty; see [`LogConfig::prepare_bytes`].
+    pub(crate) fn new(config: &LogConfig) -> Self {
+        Self {
+            state: Mutex::default(),
+            changed: Condvar::new(),
+            prepare_bytes: config.prepare_bytes,
+        }
+    }
+
     /// Puts a request in line; hands it back when the line is too long or closed.
     pub(crate) fn push(
         &self,
@@ -116,14 +125,14 @@ impl Queue {
         if too_many || (state.bytes > 0 && state.bytes + bytes > most) {
             return Err(Box::new((request, Refused::Full(QueueFull))));
         }
-        let before = state.is_worth_it();
+        let before = state.is_worth_it(self.prepare_bytes);
         state.bytes += bytes;
         if is_large {
             state.large.push_back((request, bytes));
         } else {
             state.small.push_back(request);
         }
-        if !before && state.is_worth_it() {
+        if !before && state.is_worth_it(self.prepare_bytes) {
             self.changed.notify_one();
         }
         Ok(())
@@ -153,20 +162,26 @@ impl Queue {
     }
 
     /// Waits for what the writer has to do next. While a group is being synced, requests wait until they are worth waking
-    /// up for. If the writer has a group `ready`, that comes first; without anything to do returns after `patience`.
-    pub(crate) fn take(&self, ready: bool, patience: Option<Duration>) -> Taken {
+    /// up for. What the writer has `prepared` comes first; without anything to do returns after `patience`.
+    pub(crate) fn take(&self, prepared: Prepared, patience: Option<Duration>) -> Taken {
         let until = patience.map(|patience| Instant::now() + patience);
+        let (ready, much) = (prepared.group, prepared.bytes >= self.prepare_bytes);
         let mut state = self.state();
         loop {
+            state.waits_for_written = false;
             if ready && !state.syncing {
                 return Taken::Synced;
             }
-            if state.is_worth_it() {
+            if much && state.written {
+                return Taken::Written;
+            }
+            if state.is_worth_it(self.prepare_bytes) {
                 return Taken::Some(state.take());
             }
             if state.closed && !ready && !state.syncing {
                 return Taken::Closed;
             }
+            state.waits_for_written = much;
             state = match until.filter(|_| !ready && !state.syncing) {
                 None => wait(&self.changed, state),
                 Some(until) => {
@@ -186,6 +201,7 @@ impl Queue {
     pub(crate) fn begin_sync(&self) -> Vec<u8> {
         let mut state = self.when_synced();
         state.syncing = true;
+        state.written = false;
         std::mem::take(&mut state.buffer)
     }
 
@@ -194,9 +210,19 @@ impl Queue {
         drop(self.when_synced());
     }
 
+    /// Notes that the group that is being synced is written.
+    pub(crate) fn note_written(&self) {
+        let mut state = self.state();
+        state.written = true;
+        if state.waits_for_written {
+            self.changed.notify_one();
+        }
+    }
+
     /// Notes that nothing is being synced any more.
     pub(crate) fn note_synced(&self) {
-        self.state().syncing = false;
+        let mut state = self.state();
+        (state.syncing, state.written) = (false, false);
         self.changed.notify_one();
     }
 
@@ -230,12 +256,23 @@ pub(crate) enum Refused {
     Closed,
 }
 
+/// What the writer has prepared and not handed over.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Prepared {
+    /// Whether there is a group, or somebody to be answered.
+    pub(crate) group: bool,
+    /// How many of its bytes are not written.
+    pub(crate) bytes: usize,
+}
+
 /// What the writer has to do next.
 pub(crate) enum Taken {
     /// Requests came.
     Some(VecDeque<Request>),
-    /// What is ready can be handed over.
+    /// What is prepared can be handed over.
     Synced,
+    /// The group before is written and being synced: what is prepared, which is much, can be written meanwhile.
+    Written,
     /// Nothing came for a while.
     Idle,
     /// Nothing comes any more.
@@ -247,25 +284,35 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
+    const PREPARE_BYTES: usize = 64 << 10;
+
+    fn queue() -> Queue {
+        Queue::new(&LogConfig {
+            prepare_bytes: PREPARE_BYTES,
+            ..LogConfig::default()
+        })
+    }
+
     fn push(queue: &Queue, bytes: usize) {
         let request = Request::Roll(Next::Spare, Box::new(|_| ()));
         let pushed = queue.push(request, bytes, &LogConfig::default());
         assert!(pushed.is_ok());
     }
 
-    fn take(queue: &Queue, ready: bool) -> Taken {
-        queue.take(ready, Some(Duration::from_millis(1)))
+    fn take(queue: &Queue, group: bool) -> Taken {
+        let prepared = Prepared { group, bytes: 1 };
+        queue.take(prepared, Some(Duration::from_millis(1)))
     }
 
     #[test]
     fn while_a_group_is_synced_only_much_is_worth_waking_up_for() {
-        let queue = Queue::default();
+        let queue = queue();
         drop(queue.begin_sync());
         push(&queue, PREPARE_BYTES);
         assert!(matches!(take(&queue, false), Taken::Some(requests) if requests.len() == 1));
         push(&queue, 1);
         std::thread::scope(|scope| {
-            let little = scope.spawn(|| queue.take(false, None));
+            let little = scope.spawn(|| queue.take(Prepared::default(), None));
             std::thread::sleep(Duration::from_millis(20));
             assert!(!little.is_finished(), "taken while a group is synced");
             queue.note_synced();
@@ -275,7 +322,7 @@ mod tests {
 
     #[test]
     fn large_requests_leave_room_to_small_ones() {
-        let queue = Queue::default();
+        let queue = queue();
         let config = LogConfig {
             queue_max_bytes: 80 * SMALL_BYTES,
             ..LogConfig::default()
@@ -293,7 +340,7 @@ mod tests {
 
     #[test]
     fn small_requests_go_before_the_large_ones_that_wait() {
-        let queue = Queue::default();
+        let queue = queue();
         let lengths = || match take(&queue, false) {
             Taken::Some(requests) => (requests.len(), queue.waiting()),
             _ => panic!("nothing taken"),
@@ -315,7 +362,7 @@ mod tests {
 
     #[test]
     fn a_group_that_is_ready_goes_before_what_waits() {
-        let queue = Queue::default();
+        let queue = queue();
         push(&queue, 1);
         assert!(matches!(take(&queue, true), Taken::Synced));
         assert!(matches!(take(&queue, false), Taken::Some(_)));
@@ -327,14 +374,39 @@ mod tests {
 
     #[test]
     fn the_writer_wakes_up_when_small_requests_come_to_much() {
-        let queue = Queue::default();
+        let queue = queue();
         drop(queue.begin_sync());
         std::thread::scope(|scope| {
-            let writer = scope.spawn(|| queue.take(false, None));
+            let writer = scope.spawn(|| queue.take(Prepared::default(), None));
             for _ in 0..16 {
                 push(&queue, PREPARE_BYTES / 16);
             }
             assert!(matches!(writer.join().unwrap(), Taken::Some(_)));
         });
+    }
+
+    #[test]
+    fn much_is_written_while_the_group_before_is_synced_and_little_waits() {
+        let queue = queue();
+        drop(queue.begin_sync());
+        let prepared = |bytes| Prepared { group: true, bytes };
+        std::thread::scope(|scope| {
+            let writer = scope.spawn(|| queue.take(prepared(PREPARE_BYTES), None));
+            std::thread::sleep(Duration::from_millis(20));
+            assert!(!writer.is_finished(), "while the group before is written");
+            queue.note_written();
+            assert!(matches!(writer.join().unwrap(), Taken::Written));
+            let writer = scope.spawn(|| queue.take(prepared(PREPARE_BYTES - 1), None));
+            std::thread::sleep(Duration::from_millis(20));
+            assert!(!writer.is_finished(), "little is written with the rest");
+            queue.note_synced();
+            assert!(matches!(writer.join().unwrap(), Taken::Synced));
+        });
+        drop(queue.begin_sync());
+        push(&queue, PREPARE_BYTES);
+        assert!(matches!(
+            queue.take(prepared(PREPARE_BYTES), None),
+            Taken::Some(_)
+        ));
     }
 }

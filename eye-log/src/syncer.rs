@@ -1,7 +1,8 @@
 //! Writes and syncs one group after the other, beside the writer, which prepares the next one meanwhile.
 //!
-//! What must stay true: one group at a time is on its way, in the order of offsets; nothing is answered before the sync
-//! that covers it; after a failure nothing is written any more.
+//! What must stay true: one group at a time is synced, in the order of offsets; nothing is answered before the sync
+//! that covers it; after a failure nothing more is begun to be written. Of the group behind some may be written already: no
+//! frame of it says that anything of this one is durable.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -19,7 +20,7 @@ pub(crate) type Answer = Box<dyn FnOnce(Option<AppendError>) + Send>;
 
 /// A group, and what follows once it is on the disk.
 pub(crate) struct Job {
-    /// What is to be written; `None` where the answers only wait for the groups before.
+    /// What is to be synced; `None` where the answers only wait for the groups before.
     pub(crate) group: Option<Group>,
     /// Who waits.
     pub(crate) answers: Vec<Answer>,
@@ -62,17 +63,16 @@ fn run(shared: &Shared, queue: &Queue, jobs: &Receiver<Job>) {
 
 /// Writes a group and syncs it; publishes the durable end.
 fn store(shared: &Shared, queue: &Queue, group: Group) -> Result<(), AppendError> {
-    let file = &group.segment.file;
-    let stored = file
-        .write_parts_at(&mut group.bytes.parts(), group.position)
-        .and_then(|()| {
-            let begun = Instant::now();
-            file.sync().map(|()| begun.elapsed())
-        });
+    let stored = group.write().and_then(|()| {
+        queue.note_written();
+        let begun = Instant::now();
+        group.segment.file.sync().map(|()| begun.elapsed())
+    });
     match stored {
         Ok(took) => {
             let records = group.end - shared.durable.get();
-            shared.groups.count(took, records, group.bytes.len());
+            let bytes = group.ahead + group.bytes.len();
+            shared.groups.count(took, records, bytes);
         }
         Err(error) => {
             let message = format!("writing {}: {error}", group.segment.name);

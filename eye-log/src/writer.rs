@@ -1,7 +1,7 @@
 //! The one thread that decides: drains what waits, decides, makes a group of it, and hands it to the syncer.
 //!
 //! What must stay true: nothing is answered before the sync that covers it, and everything that waited gets an answer.
-//! There is no timer: while one group syncs, the next one gathers, and where it is large it is prepared.
+//! There is no timer: while one group syncs, the next one gathers, and where it is large it is prepared and written.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, mpsc};
@@ -16,7 +16,7 @@ use crate::format::payload;
 use crate::keeper::{self, Chore};
 use crate::log::Shared;
 use crate::offset::Offset;
-use crate::queue::{Next, Queue, Request, Taken};
+use crate::queue::{Next, Prepared, Queue, Request, Taken};
 use crate::record::{Note, RegistryRecord};
 use crate::registry::{
     Actor, Change, Changed, NewToken, NewTokenRecord, RULES_MAX, Registry, RegistryChange,
@@ -56,12 +56,20 @@ impl Writer {
     fn run(&mut self) {
         let mut marked = true;
         loop {
-            match self.queue.take(self.is_ready(), (!marked).then_some(IDLE)) {
+            let prepared = Prepared {
+                group: self.is_ready(),
+                bytes: self.appender.pending_bytes(),
+            };
+            match self.queue.take(prepared, (!marked).then_some(IDLE)) {
                 Taken::Some(requests) => {
                     self.take_in(requests);
                     marked = false;
                 }
                 Taken::Synced => self.hand_over(),
+                Taken::Written => {
+                    // A failure has poisoned the log, which who waits hears from the syncer.
+                    let _ = self.appender.write_ahead();
+                }
                 Taken::Idle => {
                     // A failure has poisoned the log, which the next append and the health report say.
                     let _ = self.appender.mark_durable();
@@ -81,7 +89,7 @@ impl Writer {
 
     /// Says whether there is something to hand to the syncer.
     fn is_ready(&self) -> bool {
-        self.appender.pending_bytes() > 0 || !self.answers.is_empty()
+        self.appender.unsynced_bytes() > 0 || !self.answers.is_empty()
     }
 
     /// Hands the group that gathered to the syncer, once that is done with the one before.
@@ -111,7 +119,7 @@ impl Writer {
     fn take_in(&mut self, requests: VecDeque<Request>) {
         self.refresh_admission();
         for request in requests {
-            if self.appender.pending_bytes() > self.config.group_max_bytes {
+            if self.appender.unsynced_bytes() > self.config.group_max_bytes {
                 self.hand_over();
             }
             match request {

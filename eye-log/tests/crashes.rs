@@ -30,12 +30,15 @@ fn nothing_acknowledged_is_lost_whatever_the_disk_does() {
     let crashes = number("EYE_CRASHES", 300);
     println!("EYE_SEED={seed} EYE_CRASHES={crashes}");
     let (next, crashed, others) = (AtomicU64::new(seed), AtomicU64::new(0), AtomicU64::new(0));
+    let beside = AtomicU64::new(0);
     std::thread::scope(|scope| {
         for _ in 0..number("EYE_THREADS", 2) {
             scope.spawn(|| {
                 while crashed.load(Ordering::Relaxed) < crashes {
                     // A log that lives through some crashes, then a new one.
-                    let mut story = Story::new(next.fetch_add(1, Ordering::Relaxed));
+                    let disk = Faulty::default();
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    let mut story = Story::on(disk.clone(), seed);
                     for _ in 0..CRASHES_OF_A_STORY {
                         if !story.live_and_crash() {
                             others.fetch_add(1, Ordering::Relaxed);
@@ -46,12 +49,15 @@ fn nothing_acknowledged_is_lost_whatever_the_disk_does() {
                             println!("{cut} of {crashes} power cuts");
                         }
                     }
+                    beside.fetch_add(disk.writes_beside_syncs(), Ordering::Relaxed);
                 }
             });
         }
     });
     println!("{crashed:?} power cuts in the midst of a call, {others:?} other ends");
+    println!("{beside:?} writes while the group before was synced");
     assert!(crashed.into_inner() >= crashes);
+    assert!(beside.into_inner() > 0, "no group was written ahead");
 }
 
 /// The power goes at every single call of a life that rolls, seals, merges, expires, erases and closes; then at calls of
@@ -60,8 +66,7 @@ fn nothing_acknowledged_is_lost_whatever_the_disk_does() {
 #[test]
 fn a_crash_at_every_call_of_the_disk_loses_nothing() {
     let whole = Faulty::default();
-    let mut story = Story::on(whole.clone(), 7);
-    story.one_life();
+    Story::on(whole.clone(), 7).one_life();
     let calls = whole.calls();
     assert!(calls > 100, "{calls}");
     let step = number("EYE_CALL_STEP", 3);

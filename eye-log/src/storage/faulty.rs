@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use super::{Storage, StorageFile};
 
@@ -17,6 +18,9 @@ mod tests;
 const SECTOR_BYTES: usize = 512;
 /// What the page cache writes as a whole.
 const PAGE_BYTES: usize = 4096;
+/// One sync in so many takes a while, in which others go on writing.
+const SLOW_SYNC: u64 = 4;
+const SLOW_SYNC_TAKES: Duration = Duration::from_millis(1);
 
 /// Which of the unsynced bytes a power cut leaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +69,7 @@ struct State {
     drops_next_write_of: Option<usize>,
     power_is_gone: bool,
     capacity: Option<u64>,
+    writes_beside_syncs: u64,
 }
 
 #[derive(Debug, Clone)]
@@ -84,6 +89,8 @@ struct Content {
     pretends: bool,
     /// How often what was written was lost. Each handle is told once of each.
     losses: u64,
+    /// How many syncs are going on.
+    syncs: usize,
 }
 
 #[derive(Debug, Clone)]
@@ -222,6 +229,11 @@ impl Faulty {
         self.state().used()
     }
 
+    /// Returns how many writes went to a file while it was being synced; that sync does not cover them.
+    pub fn writes_beside_syncs(&self) -> u64 {
+        self.state().writes_beside_syncs
+    }
+
     /// Says whether the power went.
     pub fn power_is_gone(&self) -> bool {
         self.state().power_is_gone
@@ -292,9 +304,7 @@ impl Faulty {
         state.files.push(Content {
             live: bytes.clone(),
             synced: bytes,
-            unsynced: Vec::new(),
-            pretends: false,
-            losses: 0,
+            ..Content::default()
         });
         state.names.insert(name.to_owned(), file);
         state.synced_names.insert(name.to_owned(), file);
@@ -515,6 +525,9 @@ impl StorageFile for FaultyFile {
                 return Err(error);
             }
         };
+        if state.files[self.file].syncs > 0 {
+            state.writes_beside_syncs += 1;
+        }
         let grows = (at + bytes.len()).saturating_sub(state.files[self.file].live.len()) as u64;
         let room = state
             .capacity
@@ -560,8 +573,21 @@ impl StorageFile for FaultyFile {
         if self.told.swap(file.losses, Ordering::Relaxed) != file.losses {
             return Err(failed());
         }
-        let changes = std::mem::take(&mut file.unsynced);
-        for change in changes {
+        let mut covered = file.unsynced.len();
+        if calls.is_multiple_of(SLOW_SYNC) {
+            file.syncs += 1;
+            drop(state);
+            std::thread::sleep(SLOW_SYNC_TAKES);
+            state = self.disk.state();
+            let file = &mut state.files[self.file];
+            file.syncs -= 1;
+            covered = covered.min(file.unsynced.len());
+            if state.power_is_gone {
+                return Err(no_power());
+            }
+        }
+        let file = &mut state.files[self.file];
+        for change in file.unsynced.drain(..covered) {
             change.apply(&mut file.synced);
         }
         Ok(())

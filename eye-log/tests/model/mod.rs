@@ -16,6 +16,8 @@ use uuid::Uuid;
 pub(crate) fn config() -> LogConfig {
     LogConfig {
         segment_max_bytes: 16 << 10,
+        // So little that groups are written while the one before is synced.
+        prepare_bytes: 300,
         ..LogConfig::default()
     }
 }
@@ -69,10 +71,6 @@ pub(crate) struct Story {
 }
 
 impl Story {
-    pub(crate) fn new(seed: u64) -> Self {
-        Self::on(Faulty::default(), seed)
-    }
-
     pub(crate) fn on(disk: Faulty, seed: u64) -> Self {
         Self {
             disk,
