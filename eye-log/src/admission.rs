@@ -134,6 +134,9 @@ impl Admission {
                 }));
             }
         }
+        if item.only_if_known {
+            return Ok(Some(Exception::NotKnown));
+        }
         match self.owner(item.session)? {
             Some(owner) if owner != application => return Ok(Some(Exception::SessionConflict)),
             Some(_) => {}

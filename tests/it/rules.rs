@@ -126,6 +126,82 @@ fn what_breaks_an_enforced_rule_is_refused_by_path_and_sent_again_once_it_is_men
     );
 }
 
+/// A client that never saw the answer sends its event again, and meanwhile there is a rule that it breaks.
+#[test]
+fn what_was_stored_before_the_rule_is_a_repeat_and_not_refused() {
+    let mut eye = Eye::start();
+    let (app, other) = (eye.application("web"), eye.application("phone"));
+    let with_id = |id: u8, price: i32| {
+        let mut event = event("buy", &json!({"price": price}));
+        event["id"] = json!(format!("0a9f4e5c-0000-4000-8000-0000000000{id:02}"));
+        event
+    };
+    let first = send(&eye, &app, &with_id(1, -1)).expect(201).json();
+    set(&eye, "shop/buy", "enforce", &priced()).expect(201);
+    for restarted in [false, true] {
+        if restarted {
+            // Killed, it would lose the counts of a second.
+            eye.stop();
+            eye.restart();
+        }
+        let again = send(&eye, &app, &with_id(1, -1)).expect(200).json();
+        assert_eq!(
+            (&again["id"], &again["offset"], &again["duplicate"]),
+            (&first["id"], &first["offset"], &json!(true))
+        );
+    }
+    // Another content under the same id is another event.
+    send(&eye, &app, &with_id(1, -2)).problem(409, "id_conflict");
+
+    // One that was not stored is refused for what it breaks, alone and among others, and kept.
+    let refused = send(&eye, &app, &with_id(2, -1)).problem(400, "rule_violation");
+    let why = json!({"/data/price": ["-1 is less than the minimum of 0"]});
+    assert_eq!(refused["errors"], why);
+    let path = format!("/rejections/{}", refused["rejection"].as_str().unwrap());
+    let kept = eye.get(&path).token(&app.token).send().expect(200).json();
+    assert_eq!(kept["code"], "rule_violation");
+    eye.post(&format!("{path}/retry"))
+        .token(&app.token)
+        .send()
+        .problem(400, "rule_violation");
+    let among = json!([with_id(3, 3), with_id(2, -1), with_id(1, -1)]);
+    let answer = send(&eye, &app, &among).expect(207).json();
+    let counts = ["accepted", "duplicates", "rejected"].map(|name| &answer[name]);
+    assert_eq!(counts, [1, 1, 1]);
+    let error = &answer["errors"][0];
+    assert_eq!(
+        (&error["index"], &error["code"], &error["errors"]),
+        (&json!(1), &json!("rule_violation"), &why)
+    );
+    let all_or_nothing = |events: &Value| {
+        eye.post("/events?on_error=reject_all")
+            .token(&app.token)
+            .json(events)
+            .send()
+    };
+    all_or_nothing(&json!([with_id(4, 4), with_id(2, -1)])).problem(400, "rule_violation");
+    let answer = all_or_nothing(&json!([with_id(4, 4), with_id(1, -1)]));
+    assert_eq!(answer.expect(200).json()["duplicates"], 1);
+
+    // What was refused takes no session.
+    let free = "a2085be5-9137-4e4e-80b5-f1ffddc25424";
+    let mut event = with_id(5, -1);
+    event["session_id"] = json!(free);
+    send(&eye, &app, &event).problem(400, "rule_violation");
+    event["data"]["price"] = json!(1);
+    send(&eye, &other, &event).expect(201);
+
+    let ledger = eye
+        .get("/ledger")
+        .token(&app.token)
+        .send()
+        .expect(200)
+        .json();
+    let total = &ledger["total"];
+    let sums = ["stored", "duplicate", "rejected"].map(|name| &total[name]);
+    assert_eq!(sums, [3, 4, 7], "{total}");
+}
+
 #[test]
 fn the_rule_of_the_application_itself_comes_first() {
     let eye = Eye::start();

@@ -30,6 +30,8 @@ pub(crate) struct Item {
     pub(crate) session: Uuid,
     /// The id the client made and the hash of the content it stands for.
     pub(crate) client: Option<(Uuid, [u8; 16])>,
+    /// Whether it is refused unless it was stored before.
+    pub(crate) only_if_known: bool,
 }
 
 impl Batch {
@@ -51,6 +53,16 @@ impl Batch {
 
     /// Adds an event.
     pub fn push(&mut self, event: &Event<'_>) {
+        self.add(event, false);
+    }
+
+    /// Adds an event that may not be stored any more, but may have been: where its id is in the log already it is a duplicate as
+    /// any other, and else [`Exception::NotKnown`].
+    pub fn push_if_known(&mut self, event: &Event<'_>) {
+        self.add(event, true);
+    }
+
+    fn add(&mut self, event: &Event<'_>, only_if_known: bool) {
         let client = event.client_id.as_ref().map(|client| {
             let (id, key) = match client {
                 ClientId::Uuid(id) => (*id, ""),
@@ -84,6 +96,7 @@ impl Batch {
             checksum: encoded_checksum(&self.bytes[start..]),
             session: event.session_id,
             client,
+            only_if_known,
         });
     }
 
@@ -144,6 +157,8 @@ pub enum Exception {
         /// Where.
         offset: Offset,
     },
+    /// It may not be stored any more, and was not before.
+    NotKnown,
     /// Nothing was wrong with it, but the batch was all or nothing.
     NotStored,
 }

@@ -25,7 +25,7 @@ use crate::state::AppState;
 use crate::view::{self, Wanted};
 use crate::wire::EVENT;
 
-pub(crate) use parcel::{Judge, open_again};
+pub(crate) use parcel::{Judge, Single, open_again};
 pub(crate) use send::{Nowhere, SEND, send, send_to_nowhere};
 
 /// Neighbours on each side where nobody said how many, and at most.

@@ -21,7 +21,7 @@ use crate::question::{APPLICATION, FROM, TO};
 use crate::registrar::Page;
 use crate::rejections::{CannotRetry, Filter, Rejection, State as Fate};
 use crate::routes::events::answer::STORED;
-use crate::routes::events::{Judge, answer, open_again};
+use crate::routes::events::{Judge, Single, answer, open_again};
 use crate::routes::json as respond;
 use crate::routes::tasks::accepted;
 use crate::state::AppState;
@@ -325,7 +325,11 @@ async fn send_again(
     let book = state.rule_book();
     let judge = Judge::new(state.settings(), &book, application);
     let judged = open_again(&body, &judge, &own_id);
-    let (batch, client_id) = match judged {
+    let Single {
+        batch,
+        id: client_id,
+        broken,
+    } = match judged {
         Ok(judged) => judged,
         Err(problem) => {
             // The writer, which counts what comes to nothing, never sees it.
@@ -336,7 +340,7 @@ async fn send_again(
     let mut charge = state.memory().account();
     charge.grow(batch.bytes())?;
     let receipt = store(state, batch, charge).await?;
-    match answer::one(&receipt, client_id, false) {
+    match answer::one(&receipt, client_id, broken, false) {
         Ok(response) => {
             retrying.stored(client_id.unwrap_or(id));
             Ok(response)

@@ -1,5 +1,7 @@
 //! What a sender is told: one event's id and offset, or the summary of many.
 
+use std::collections::BTreeMap;
+
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use eye_log::{Exception, Offset, Receipt, server_made_id};
@@ -25,8 +27,13 @@ pub(crate) static STORED: Component = Component::object(
     ],
 );
 
-/// Answers one event sent alone.
-pub(crate) fn one(receipt: &Receipt, id: Option<Uuid>, minimal: bool) -> Result<Response, Problem> {
+/// Answers one event sent alone; `broken` is what it breaks, where it was good only if it was stored before.
+pub(crate) fn one(
+    receipt: &Receipt,
+    id: Option<Uuid>,
+    broken: Option<FieldErrors>,
+    minimal: bool,
+) -> Result<Response, Problem> {
     if let Some((_, exception)) = receipt.exceptions.first() {
         if let Exception::Duplicate { offset, id } = *exception {
             return Ok(json_response(
@@ -34,7 +41,7 @@ pub(crate) fn one(receipt: &Receipt, id: Option<Uuid>, minimal: bool) -> Result<
                 id_and_offset(id, offset, b",\"duplicate\":true}"),
             ));
         }
-        let (code, errors) = refusal(*exception);
+        let (code, errors) = refusal(*exception, broken);
         return Err(Problem::invalid(code, &errors));
     }
     let Some(offset) = receipt.first_offset else {
@@ -60,8 +67,8 @@ fn id_and_offset(id: Uuid, offset: Offset, end: &[u8]) -> Vec<u8> {
     out
 }
 
-/// What the writer refused an event for.
-fn refusal(exception: Exception) -> (Code, FieldErrors) {
+/// What the writer refused an event for, which breaks a rule where it is not known.
+fn refusal(exception: Exception, broken: Option<FieldErrors>) -> (Code, FieldErrors) {
     let field = |name: &str, message: String| FieldErrors::from([(name.to_owned(), vec![message])]);
     match exception {
         Exception::SessionConflict => (
@@ -80,6 +87,7 @@ fn refusal(exception: Exception) -> (Code, FieldErrors) {
             Code::Conflict,
             field("id", format!("This event is stored, at offset {offset}.")),
         ),
+        Exception::NotKnown => (Code::RuleViolation, broken.unwrap_or_default()),
         Exception::NotStored => (
             Code::Conflict,
             field("event", "Not stored, since another was refused.".to_owned()),
@@ -134,8 +142,14 @@ impl Summary {
         &mut self.refused
     }
 
-    /// Adds what became of the others; `items` says which item each of them was.
-    pub(crate) fn with(mut self, receipt: &Receipt, items: &[usize]) -> Self {
+    /// Adds what became of the others: `items` says which item each of them was, `broken` what those break that were good only if
+    /// they were stored before.
+    pub(crate) fn with(
+        mut self,
+        receipt: &Receipt,
+        items: &[usize],
+        mut broken: BTreeMap<usize, FieldErrors>,
+    ) -> Self {
         self.accepted = receipt.stored;
         self.first_offset = receipt.first_offset;
         for (pushed, exception) in &receipt.exceptions {
@@ -143,9 +157,9 @@ impl Summary {
                 Exception::Duplicate { .. } => self.duplicates += 1,
                 // Counted as rejected, but the reasons are those of the others.
                 Exception::NotStored => {}
-                Exception::SessionConflict | Exception::IdConflict { .. } => {
+                Exception::SessionConflict | Exception::IdConflict { .. } | Exception::NotKnown => {
                     let index = items.get(*pushed).copied().unwrap_or(*pushed);
-                    let (code, errors) = refusal(*exception);
+                    let (code, errors) = refusal(*exception, broken.remove(pushed));
                     self.refused.push(Refused {
                         index,
                         line: self.lines.get(index).copied(),
@@ -264,7 +278,7 @@ mod tests {
         let status = |sent, refused: Vec<Refused>, receipt: &Receipt, minimal| {
             let items: Vec<usize> = (refused.len()..sent).collect();
             match Summary::new(sent, vec![], refused)
-                .with(receipt, &items)
+                .with(receipt, &items, BTreeMap::new())
                 .answer(minimal, false)
             {
                 Ok(response) => response.status().as_u16(),
@@ -311,15 +325,18 @@ mod tests {
     #[test]
     fn what_the_writer_refused_is_named_by_its_place_in_the_request() {
         let receipt = receipt(Some(9), 1, vec![(1, Exception::SessionConflict)]);
-        let summary =
-            Summary::new(4, vec![1, 2, 4, 7], vec![refused(2), refused(0)]).with(&receipt, &[1, 3]);
+        let summary = Summary::new(4, vec![1, 2, 4, 7], vec![refused(2), refused(0)]).with(
+            &receipt,
+            &[1, 3],
+            BTreeMap::new(),
+        );
         let response = summary.answer(false, false).unwrap();
         assert_eq!(response.status(), 207);
     }
 
     #[tokio::test]
     async fn a_duplicate_is_told_as_such() {
-        let answer = one(&receipt(None, 0, vec![(0, DUPLICATE)]), None, true).unwrap();
+        let answer = one(&receipt(None, 0, vec![(0, DUPLICATE)]), None, None, true).unwrap();
         assert_eq!(answer.status(), 200);
         let body = axum::body::to_bytes(answer.into_body(), 1000)
             .await

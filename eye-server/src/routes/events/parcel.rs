@@ -1,5 +1,7 @@
 //! What one request brings: its events, judged and encoded for the log, and the refused ones beside them.
 
+use std::collections::BTreeMap;
+
 use axum::http::StatusCode;
 use eye_log::{ApplicationId, Batch, Event, EventRules, InvalidCode, InvalidEvent};
 use serde_json::error::Category;
@@ -13,18 +15,15 @@ use crate::wire::{MediaType, Pieces, draft, pieces};
 /// Holds the judged events of a request.
 pub(crate) enum Parcel {
     /// One object, sent alone, and known to be good.
-    One {
-        /// The event, encoded.
-        batch: Batch,
-        /// The id the client brought.
-        id: Option<Uuid>,
-    },
+    One(Single),
     /// Any number, in an array or lines.
     Many {
         /// The good ones, encoded.
         batch: Batch,
-        /// Which item of the request each of the good ones was.
+        /// Which item of the request each of those was.
         items: Vec<usize>,
+        /// What those break, by their place in the batch, that are good only if they were stored before.
+        broken: BTreeMap<usize, FieldErrors>,
         /// The line of each item, for NDJSON.
         lines: Vec<usize>,
         /// The others.
@@ -32,11 +31,21 @@ pub(crate) enum Parcel {
     },
 }
 
+/// An event that was sent alone.
+pub(crate) struct Single {
+    /// The event, encoded.
+    pub(crate) batch: Batch,
+    /// The id the client brought.
+    pub(crate) id: Option<Uuid>,
+    /// What it breaks, where it is good only if it was stored before.
+    pub(crate) broken: Option<FieldErrors>,
+}
+
 impl Parcel {
     /// Returns how many events the request brought.
     pub(crate) fn events(&self) -> usize {
         match self {
-            Self::One { .. } => 1,
+            Self::One(_) => 1,
             Self::Many { items, refused, .. } => items.len() + refused.len(),
         }
     }
@@ -79,10 +88,7 @@ pub(crate) fn open(body: &[u8], media_type: MediaType, by: &Judge<'_>) -> Result
     // A record is about as long as the JSON it was made of, and what surrounds it.
     let room = body.len() + body.len() / 4;
     match pieces(body, media_type, by.events_max)? {
-        Pieces::One(text) => {
-            let (batch, id) = one(text, by, None)?;
-            Ok(Parcel::One { batch, id })
-        }
+        Pieces::One(text) => one(text, by, None).map(Parcel::One),
         Pieces::Items(texts) => {
             let judged = texts.iter().map(|text| judge(text, by));
             Ok(many(application, room, Vec::new(), judged))
@@ -160,12 +166,8 @@ pub(crate) fn parse_only(
     }
 }
 
-/// Judges one event that is sent again, which gets `id` (JSON) where it brings none. Returns it encoded, with the id that it has.
-pub(crate) fn open_again(
-    body: &[u8],
-    by: &Judge<'_>,
-    id: &str,
-) -> Result<(Batch, Option<Uuid>), Problem> {
+/// Judges one event that is sent again, which gets `id` (JSON) where it brings none.
+pub(crate) fn open_again(body: &[u8], by: &Judge<'_>, id: &str) -> Result<Single, Problem> {
     match pieces(body, MediaType::Json, by.events_max)? {
         Pieces::One(text) => one(text, by, Some(id)),
         Pieces::Items(_) | Pieces::Lines(_) => Err(Problem::new(
@@ -176,7 +178,7 @@ pub(crate) fn open_again(
     }
 }
 
-fn one(text: &str, by: &Judge<'_>, id: Option<&str>) -> Result<(Batch, Option<Uuid>), Problem> {
+fn one(text: &str, by: &Judge<'_>, id: Option<&str>) -> Result<Single, Problem> {
     let application = by.application;
     let mut event = match draft(text) {
         Ok(mut draft) => {
@@ -194,12 +196,33 @@ fn one(text: &str, by: &Judge<'_>, id: Option<&str>) -> Result<(Batch, Option<Uu
         }
         Err(error) => return Err(Problem::malformed(&error, text)),
     };
-    by.book
-        .judge(&mut event, application)
+    let broken = broken_rule(&mut event, by)
         .map_err(|broken| Problem::invalid(Code::RuleViolation, &broken))?;
     let mut batch = Batch::new(application);
-    batch.push(&event);
-    Ok((batch, event.client_made_id(application)))
+    push(&mut batch, &event, broken.is_some());
+    Ok(Single {
+        batch,
+        id: event.client_made_id(application),
+        broken,
+    })
+}
+
+/// Judges an event by the rules for its data. One that brings an id may have been stored before there was the rule that it breaks,
+/// and then is a repeat: that is for the log to say, and what it breaks is returned.
+fn broken_rule(event: &mut Event<'_>, by: &Judge<'_>) -> Result<Option<FieldErrors>, FieldErrors> {
+    match by.book.judge(event, by.application) {
+        Ok(()) => Ok(None),
+        Err(broken) if event.client_made_id(by.application).is_some() => Ok(Some(broken)),
+        Err(broken) => Err(broken),
+    }
+}
+
+fn push(batch: &mut Batch, event: &Event<'_>, only_if_known: bool) {
+    if only_if_known {
+        batch.push_if_known(event);
+    } else {
+        batch.push(event);
+    }
 }
 
 /// An event that was sent alone and is too large is answered as a request that is too large.
@@ -218,16 +241,18 @@ fn many<'a>(
     application: ApplicationId,
     room: usize,
     lines: Vec<usize>,
-    judged: impl Iterator<Item = Result<Event<'a>, (Code, FieldErrors)>>,
+    judged: impl Iterator<Item = Result<(Event<'a>, Option<FieldErrors>), (Code, FieldErrors)>>,
 ) -> Parcel {
     let mut batch = Batch::new(application);
     batch.reserve(room);
     let mut items = Vec::new();
+    let mut broken = BTreeMap::new();
     let mut refused = Vec::new();
     for (index, event) in judged.enumerate() {
         match event {
-            Ok(event) => {
-                batch.push(&event);
+            Ok((event, breaks)) => {
+                push(&mut batch, &event, breaks.is_some());
+                broken.extend(breaks.map(|breaks| (items.len(), breaks)));
                 items.push(index);
             }
             Err((code, errors)) => refused.push(Refused {
@@ -242,12 +267,16 @@ fn many<'a>(
     Parcel::Many {
         batch,
         items,
+        broken,
         lines,
         refused,
     }
 }
 
-fn judge<'a>(text: &'a str, by: &Judge<'_>) -> Result<Event<'a>, (Code, FieldErrors)> {
+fn judge<'a>(
+    text: &'a str,
+    by: &Judge<'_>,
+) -> Result<(Event<'a>, Option<FieldErrors>), (Code, FieldErrors)> {
     let draft = draft(text).map_err(|error| match error.classify() {
         Category::Data => whole_event(
             Code::InvalidEvent,
@@ -265,10 +294,8 @@ fn judge<'a>(text: &'a str, by: &Judge<'_>) -> Result<Event<'a>, (Code, FieldErr
     let mut event = draft
         .validate(&by.rules)
         .map_err(|invalid| (invalid.code.into(), invalid.errors))?;
-    by.book
-        .judge(&mut event, by.application)
-        .map_err(|broken| (Code::RuleViolation, broken))?;
-    Ok(event)
+    let broken = broken_rule(&mut event, by).map_err(|broken| (Code::RuleViolation, broken))?;
+    Ok((event, broken))
 }
 
 /// What is wrong with an event as a whole stands under this name.
@@ -373,6 +400,6 @@ mod tests {
             &Judge::new(&Settings::new("x"), &RuleBook::default(), ApplicationId(0)),
         )
         .unwrap();
-        assert!(matches!(parcel, Parcel::One { .. }));
+        assert!(matches!(parcel, Parcel::One(_)));
     }
 }

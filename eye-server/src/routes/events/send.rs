@@ -1,5 +1,6 @@
 //! `POST /events`: from bytes to a receipt.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
@@ -11,7 +12,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::answer::{self, Summary};
-use super::parcel::{Judge, Parcel, Parsed, open, parse_only};
+use super::parcel::{Judge, Parcel, Parsed, Single, open, parse_only};
 use crate::auth::identify;
 use crate::error::{Code, FieldErrors, Problem};
 use crate::ingest::{Charge, Unread, admit, read_body, request_too_large, store};
@@ -322,17 +323,18 @@ pub(crate) async fn send(
     keep_to_rate(&state, sender.token, application, parcel.events())?;
     let minimal = wants_minimal(&sender.headers);
     match parcel {
-        Parcel::One { batch, id } => {
-            let receipt = store(&state, batch, charge)
+        Parcel::One(single) => {
+            let receipt = store(&state, single.batch, charge)
                 .await
                 .map_err(|problem| sender.refuse(&state, problem, &body, false))?;
             // The writer has counted it.
-            answer::one(&receipt, id, minimal)
+            answer::one(&receipt, single.id, single.broken, minimal)
                 .map_err(|problem| sender.keep_whole(&state, problem, &body, false))
         }
         Parcel::Many {
             mut batch,
             items,
+            broken,
             lines,
             refused,
         } => {
@@ -352,7 +354,7 @@ pub(crate) async fn send(
                 .await
                 .map_err(|problem| sender.refuse(&state, problem, &body, false))?;
             state.metrics().rejected((sent - items.len()) as u64);
-            let summary = summary.with(&receipt, &items);
+            let summary = summary.with(&receipt, &items, broken);
             let kept = sender.keep_items(&state, body, media_type, summary).await?;
             kept.answer(minimal, all_or_nothing)
         }
@@ -404,11 +406,11 @@ pub(crate) async fn send_to_nowhere(
         exceptions: Vec::new(),
     };
     match parsed {
-        Parsed::One => answer::one(&receipt, None, minimal),
+        Parsed::One => answer::one(&receipt, None, None, minimal),
         Parsed::Many { lines } => {
             let items: Vec<usize> = (0..lines.len()).collect();
             Summary::new(items.len(), lines, Vec::new())
-                .with(&receipt, &items)
+                .with(&receipt, &items, BTreeMap::new())
                 .answer(minimal, false)
         }
     }
@@ -425,7 +427,7 @@ fn judge(
     let book = state.rule_book();
     let judge = Judge::new(state.settings(), &book, application);
     let parcel = open(body, media_type, &judge)?;
-    let (Parcel::One { batch, .. } | Parcel::Many { batch, .. }) = &parcel;
+    let (Parcel::One(Single { batch, .. }) | Parcel::Many { batch, .. }) = &parcel;
     charge.grow(batch.bytes())?;
     Ok((parcel, charge))
 }
