@@ -49,6 +49,9 @@ pub struct IndexConfig {
     /// The indexer's nice value, 0 to 19; 20 lets it run only when nothing else does. Sending goes first; the further
     /// the indexer stands back, the longer reads wait on a busy machine.
     pub nice: i32,
+    /// So many shards of neighbouring segments are merged into one, at least, when nothing else wants to run: every question looks
+    /// at every shard, and merging writes everything in them again.
+    pub merge_neighbours: usize,
 }
 
 impl Default for IndexConfig {
@@ -56,6 +59,7 @@ impl Default for IndexConfig {
         Self {
             commit_interval: Duration::from_millis(300),
             nice: 5,
+            merge_neighbours: 8,
         }
     }
 }
@@ -530,7 +534,7 @@ impl Inner {
             closing::start(self.indexer.clone())?,
             std::thread::Builder::new()
                 .name("eye-shards".to_owned())
-                .spawn(move || sealer.to_seal.run(&sealer.progress, &sealer.reader))?,
+                .spawn(move || sealer.to_seal.run(&sealer))?,
         ])
     }
 

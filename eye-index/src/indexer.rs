@@ -91,8 +91,12 @@ impl Indexer {
             self.publish_search();
             return Ok(Some(next));
         }
-        // A closed segment's shard may be in other hands, which finish it; the active segment's never is.
-        let writer = shard.writer()?;
+        // A closed segment's shard may be in other hands, which finish it, or finished; the active segment's never is.
+        let writer = if shard.is_sealed() {
+            None
+        } else {
+            shard.writer()?
+        };
         if let Some(next) = self.next_base(base)
             && writer.is_none()
             && self.catalog.end() >= next

@@ -12,6 +12,7 @@ mod error;
 mod hidden;
 mod index;
 mod indexer;
+mod merging;
 mod page;
 mod progress;
 mod purge;

@@ -35,6 +35,8 @@ pub(crate) struct Progress {
     waiting: Mutex<()>,
     moved: Condvar,
     stop: AtomicBool,
+    /// How many purges are under way.
+    purging: AtomicU64,
     sealing: AtomicU64,
     trouble: Mutex<BTreeMap<Worker, String>>,
 }
@@ -114,6 +116,16 @@ impl Progress {
         self.stop.load(Ordering::Acquire)
     }
 
+    /// Notes that something is being purged until what is returned is dropped.
+    pub(crate) fn purge(&self) -> Purging<'_> {
+        self.purging.fetch_add(1, Ordering::AcqRel);
+        Purging(self)
+    }
+
+    pub(crate) fn purging(&self) -> bool {
+        self.purging.load(Ordering::Acquire) > 0
+    }
+
     /// Sleeps, but not beyond a stop.
     pub(crate) fn pause(&self, length: Duration) {
         let deadline = Instant::now() + length;
@@ -160,5 +172,14 @@ impl Progress {
             Some(trouble) => troubles.insert(worker, trouble),
             None => troubles.remove(&worker),
         };
+    }
+}
+
+/// Something is being purged.
+pub(crate) struct Purging<'p>(&'p Progress);
+
+impl Drop for Purging<'_> {
+    fn drop(&mut self) {
+        self.0.purging.fetch_sub(1, Ordering::AcqRel);
     }
 }

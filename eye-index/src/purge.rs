@@ -9,7 +9,7 @@ use eye_log::{Offset, OffsetRanges};
 
 use crate::error::IndexError;
 use crate::indexer::Indexer;
-use crate::search::shard::Taken;
+use crate::search::shard::{Shard, Taken};
 
 /// How long to wait before looking again whether a shard is free.
 const LOOKING: Duration = Duration::from_millis(20);
@@ -30,11 +30,14 @@ impl Indexer {
         if gone.is_empty() {
             return Ok(purged);
         }
+        let _purging = self.progress.purge();
         let bases = self.reader.segment_bases();
         let ends = bases.iter().copied().skip(1).map(Some).chain([None]);
+        let mut through = 0;
         for (base, end) in bases.iter().copied().zip(ends) {
             purged.segments += 1;
-            if !gone.touches(&(base..end.unwrap_or(Offset::MAX))) {
+            // A shard that has several segments is made anew once.
+            if base < through || !gone.touches(&(base..end.unwrap_or(Offset::MAX))) {
                 continue;
             }
             let Some(end) = end else {
@@ -42,7 +45,7 @@ impl Indexer {
                     "the segment at {base} is still being written; what is in it cannot be purged"
                 )));
             };
-            self.purge_shard(base, end)?;
+            through = self.purge_shard(base, end)?;
             purged.shards += 1;
         }
         self.catalog
@@ -50,9 +53,10 @@ impl Indexer {
         Ok(purged)
     }
 
-    fn purge_shard(&self, base: Offset, end: Offset) -> Result<(), IndexError> {
-        let taken = self.take_shard(base, end)?;
-        let old = self.shards.get(base)?;
+    /// Makes the shard anew that has the segment from `base` to `end`; returns its end.
+    fn purge_shard(&self, base: Offset, end: Offset) -> Result<Offset, IndexError> {
+        let (old, taken) = self.take_shard(base, end)?;
+        let end = old.view().end;
         let new = self.shards.begin_anew(&old)?;
         let built = || {
             let mut writer = new
@@ -74,18 +78,19 @@ impl Indexer {
         // Whoever still holds the old shard never gets to write it.
         std::mem::forget(taken);
         self.publish_search();
-        Ok(())
+        Ok(end)
     }
 
     /// Waits until nothing of a closed segment is on its way into an index, and nobody writes its shard any more.
-    fn take_shard(&self, base: Offset, end: Offset) -> Result<Taken, IndexError> {
+    fn take_shard(&self, base: Offset, end: Offset) -> Result<(Shard, Taken), IndexError> {
         loop {
             let shard = self.shards.get(base)?;
-            if shard.view().end >= end && self.catalog.end() >= end {
+            let through = shard.view().end;
+            if through >= end && self.catalog.end() >= through {
                 // The sealing thread may be long in coming to it, and what it would make is not wanted.
                 drop(self.to_seal.withdraw(base, &self.progress));
                 if let Some(taken) = shard.take() {
-                    return Ok(taken);
+                    return Ok((shard, taken));
                 }
             }
             if self.progress.stopping() {

@@ -1,13 +1,15 @@
 //! The thread that merges and seals the shards of closed segments, when nothing else wants to run.
 
 use std::collections::VecDeque;
-use std::sync::{Condvar, Mutex, PoisonError};
-use std::thread::Builder;
-use std::time::Duration;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::{Builder, JoinHandle};
+use std::time::{Duration, Instant};
 
-use eye_log::{Offset, Reader};
+use eye_log::Offset;
 
 use crate::error::IndexError;
+use crate::indexer::Indexer;
+use crate::merging;
 use crate::progress::{Needs, Progress};
 use crate::search::shard::Resting;
 use eye_log::priority::{IDLE_POLICY, lower_priority};
@@ -16,6 +18,8 @@ use eye_log::priority::{IDLE_POLICY, lower_priority};
 const NICE: i32 = 10;
 /// Shards that may wait to be sealed while the indexer is behind; a waiting one costs files.
 const UNSEALED_MAX: usize = 4;
+/// How often to look for neighbours to merge.
+const LOOKING: Duration = Duration::from_secs(1);
 /// The indexer counts as behind from so many records on.
 const BEHIND: u64 = 20_000;
 
@@ -63,16 +67,22 @@ impl SealQueue {
         self.changed.notify_all();
     }
 
-    /// Seals what comes, when the indexer is not behind. At the end, what was not sealed is synced as it is.
-    /// Returns whether everything was sealed or synced.
-    pub(crate) fn run(&self, progress: &Progress, reader: &Reader) -> bool {
+    /// Seals what comes, when the indexer is not behind, and has neighbours merged when nothing comes. At the end, what was not
+    /// sealed is synced as it is. Returns whether everything was sealed or synced.
+    pub(crate) fn run(&self, indexer: &Arc<Indexer>) -> bool {
         lower_priority(NICE);
+        let (progress, reader) = (&indexer.progress, &indexer.reader);
         let mut synced = true;
+        let mut merging: Option<JoinHandle<()>> = None;
+        let mut looked_at = Instant::now();
         loop {
             let shard = {
                 let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
                 loop {
                     if waiting.closed && waiting.shards.is_empty() {
+                        // It is told to stop, and stops soon.
+                        drop(waiting);
+                        merging.into_iter().for_each(|merging| drop(merging.join()));
                         return synced;
                     }
                     let through = progress.through(Needs::Both);
@@ -80,6 +90,14 @@ impl SealQueue {
                     let pressed = waiting.closed || waiting.shards.len() > UNSEALED_MAX;
                     if !waiting.shards.is_empty() && (!behind || pressed) {
                         break;
+                    }
+                    let free = merging.as_ref().is_none_or(JoinHandle::is_finished);
+                    if free && !behind && !waiting.closed && looked_at.elapsed() >= LOOKING {
+                        drop(waiting);
+                        looked_at = Instant::now();
+                        merging = merging::start(indexer);
+                        waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+                        continue;
                     }
                     let pause = Duration::from_millis(100);
                     waiting = self

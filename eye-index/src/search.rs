@@ -34,7 +34,7 @@ pub mod words;
 
 pub(crate) use collect::{collect, count, in_log_order};
 pub(crate) use columns::Unpacked;
-pub(crate) use flatten::Flattener;
+pub(crate) use flatten::{Flattener, SHARD_PATHS_MAX};
 pub(crate) use log_check::LogCheck;
 pub(crate) use matching::Matching;
 pub(crate) use plan::plan;

@@ -32,12 +32,21 @@ struct Store {
 }
 
 fn open(folder: tempfile::TempDir) -> Store {
+    open_merging(folder, usize::MAX)
+}
+
+/// Merges the shards of so many neighbouring segments.
+fn open_merging(folder: tempfile::TempDir, merge_neighbours: usize) -> Store {
     let config = LogConfig {
         segment_max_bytes: 64 << 10,
         ..LogConfig::default()
     };
     let (log, _) = Log::open(&folder.path().join("log"), config).unwrap();
-    let index = Index::open(&folder.path().join("index"), &log, IndexConfig::default()).unwrap();
+    let config = IndexConfig {
+        merge_neighbours,
+        ..IndexConfig::default()
+    };
+    let index = Index::open(&folder.path().join("index"), &log, config).unwrap();
     Store { folder, log, index }
 }
 
@@ -166,6 +175,18 @@ impl Store {
             .event_offsets_of_id(SECRET_ID, end)
             .unwrap()
             .len()
+    }
+
+    /// Waits until no more shards than this are left.
+    fn wait_for_shards(&self, most: usize) {
+        let shards = self.folder.path().join("index/shards");
+        for _ in 0..600 {
+            if std::fs::read_dir(&shards).unwrap().count() <= most {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        panic!("more than {most} shards are left");
     }
 
     fn close(self) -> tempfile::TempDir {
@@ -456,4 +477,27 @@ fn reads_and_indexing_go_on_while_something_is_purged() {
     });
     let folder = store.close();
     assert_eq!(traces(&folder.path().join("index")), BTreeSet::new());
+}
+
+/// A shard that has several segments is made anew as a whole, once.
+#[test]
+fn what_is_erased_leaves_no_trace_in_merged_shards() {
+    let mut store = open_merging(tempfile::tempdir().unwrap(), 4);
+    let secrets = store.fill();
+    store.caught_up();
+    let segments = store.log.reader().segment_bases().len();
+    store.wait_for_shards(segments / 3);
+    assert_eq!(store.shown(), (BTreeSet::from([8]), 2000));
+    let ranges = store.erase(&secrets);
+    store.compact();
+    let purged = store.index.purge(ranges).unwrap();
+    assert!(
+        purged.shards > 0 && purged.shards <= segments / 3,
+        "{purged:?}"
+    );
+    assert_eq!(store.shown(), (BTreeSet::from([0]), 1992));
+    let folder = store.close();
+    assert_eq!(traces(&folder.path().join("index")), BTreeSet::new());
+    store = open_merging(folder, 4);
+    assert_eq!(store.shown(), (BTreeSet::from([0]), 1992));
 }

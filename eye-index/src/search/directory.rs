@@ -17,11 +17,23 @@ use tantivy::directory::{
     WatchHandle, WritePtr,
 };
 
+/// Says whether what is being written is not wanted any more.
+pub(crate) type Stop = Arc<dyn Fn() -> bool + Send + Sync>;
+
 /// A folder whose files are read through memory maps and written to the page cache.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct PageCacheDirectory {
     folder: PathBuf,
     mapped: MmapDirectory,
+    stop: Option<Stop>,
+}
+
+impl std::fmt::Debug for PageCacheDirectory {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PageCacheDirectory")
+            .field("folder", &self.folder)
+            .finish_non_exhaustive()
+    }
 }
 
 impl PageCacheDirectory {
@@ -30,14 +42,26 @@ impl PageCacheDirectory {
         Ok(Self {
             folder: folder.to_owned(),
             mapped: MmapDirectory::open(folder)?,
+            stop: None,
         })
+    }
+
+    /// Fails writes from when `stop` says so: tantivy cannot be told to break off merging.
+    pub(crate) fn stopped_by(self, stop: Stop) -> Self {
+        Self {
+            stop: Some(stop),
+            ..self
+        }
     }
 }
 
-struct PageCacheFile(File);
+struct PageCacheFile(File, Option<Stop>);
 
 impl Write for PageCacheFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.1.as_ref().is_some_and(|stop| stop()) {
+            return Err(io::Error::other("it is not wanted any more"));
+        }
         self.0.write(bytes)
     }
 
@@ -73,7 +97,7 @@ impl Directory for PageCacheDirectory {
         match created {
             Ok(file) => Ok(BufWriter::with_capacity(
                 1 << 16,
-                Box::new(PageCacheFile(file)),
+                Box::new(PageCacheFile(file, self.stop.clone())),
             )),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 Err(OpenWriteError::FileAlreadyExists(path.to_owned()))

@@ -1,4 +1,4 @@
-//! A shard: the search index of one log segment.
+//! A shard: the search index of one log segment, or of several neighbours.
 //!
 //! What must stay true: documents are in log order, also after merges; every commit carries the offset it reaches; a
 //! shard that says it is sealed was synced before it said so.
@@ -10,11 +10,11 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use eye_log::Offset;
 use serde::{Deserialize, Serialize};
 use tantivy::index::SegmentId;
-use tantivy::indexer::{IndexWriterOptions, NoMergePolicy, UserOperation};
+use tantivy::indexer::{IndexWriterOptions, NoMergePolicy, UserOperation, merge_filtered_segments};
 use tantivy::store::{Compressor, ZstdCompressor};
 use tantivy::{Index, IndexSettings, IndexWriter};
 
-use super::directory::PageCacheDirectory;
+use super::directory::{PageCacheDirectory, Stop};
 use super::document::EventDocument;
 use super::part::Part;
 use super::schema::{Fields, WORDS_TOKENIZER, WordsTokenizer};
@@ -45,7 +45,7 @@ struct Payload {
 #[derive(Debug, Clone)]
 pub(crate) struct Shard {
     pub(crate) base: Offset,
-    /// How often it was made anew to be rid of something.
+    /// How often it was made anew, to be rid of something or with neighbours.
     pub(crate) generation: u32,
     folder: PathBuf,
     index: Arc<Mutex<Index>>,
@@ -89,13 +89,7 @@ impl Shard {
         std::fs::create_dir_all(&folder).map_err(IndexError::io("making", &folder))?;
         let directory = PageCacheDirectory::open(&folder)
             .map_err(|error| IndexError::Shard(error.to_string()))?;
-        let settings = IndexSettings {
-            docstore_compress_dedicated_thread: false,
-            // Documents are stored empty, which leaves next to nothing once compressed.
-            docstore_compression: Compressor::Zstd(ZstdCompressor::default()),
-            ..IndexSettings::default()
-        };
-        let index = Index::create(directory, fields.schema.clone(), settings)?;
+        let index = Index::create(directory, fields.schema.clone(), settings())?;
         Ok(Self::of(folder, (base, generation), index))
     }
 
@@ -154,6 +148,73 @@ impl Shard {
             .read()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
+    }
+
+    /// Merges sealed neighbours, which hold an event at least, into the generation of the first one that comes next, until `stop`. What it
+    /// returns is sealed; where it fails, some of it may be left, which nobody takes for anything.
+    pub(crate) fn merged(shards: &Path, run: &[Self], stop: Stop) -> Result<Self, IndexError> {
+        let (first, last) = (&run[0], &run[run.len() - 1]);
+        let (base, generation) = (first.base, first.generation.wrapping_add(1));
+        let folder = Self::folder_of(shards, base, generation);
+        if folder.is_dir() {
+            std::fs::remove_dir_all(&folder).map_err(IndexError::io("removing", &folder))?;
+        }
+        std::fs::create_dir_all(&folder).map_err(IndexError::io("making", &folder))?;
+        let directory = PageCacheDirectory::open(&folder)
+            .map_err(|error| IndexError::Shard(error.to_string()))?;
+        let mut segments = Vec::new();
+        for shard in run {
+            let there = shard.index().searchable_segments()?;
+            let of_part = |part: &Arc<Part>| {
+                let segment = there.iter().find(|segment| segment.id() == part.id());
+                segment.cloned()
+            };
+            segments.extend(shard.view().parts.iter().filter_map(of_part));
+        }
+        let unfiltered = vec![None; segments.len()];
+        merge_filtered_segments(
+            &segments,
+            settings(),
+            unfiltered,
+            directory.stopped_by(stop),
+        )?;
+        let shard = Self::of(
+            folder,
+            (base, generation),
+            open_index(&Self::folder_of(shards, base, generation))?,
+        );
+        let mut writer = shard.tantivy_writer(SEALING_BYTES)?;
+        commit_through(&mut writer, last.view().end)?;
+        writer.wait_merging_threads()?;
+        shard.refresh()?;
+        if shard.events() != run.iter().map(Self::events).sum::<u64>() {
+            return Err(IndexError::Shard(
+                "merging shards did not keep every event".to_owned(),
+            ));
+        }
+        shard.mark_sealed()?;
+        Ok(shard)
+    }
+
+    /// Returns how many events can be found in it.
+    pub(crate) fn events(&self) -> u64 {
+        let view = self.view();
+        view.parts.iter().map(|part| u64::from(part.docs())).sum()
+    }
+
+    /// Returns how many columns it has, search segment by search segment.
+    pub(crate) fn columns(&self) -> usize {
+        let view = self.view();
+        view.parts
+            .iter()
+            .map(|part| part.columns().num_columns())
+            .sum()
+    }
+
+    /// Syncs the files, and says that they are complete.
+    fn mark_sealed(&self) -> Result<(), IndexError> {
+        sync_files(&self.folder)?;
+        write_synced(&self.folder, SEALED_FILE, b"{}")
     }
 
     /// Says whether the shard was synced and is complete.
@@ -264,6 +325,28 @@ impl Shard {
     }
 }
 
+/// Commits what a writer was given, which reaches up to `end`.
+fn commit_through(writer: &mut IndexWriter<EventDocument>, end: Offset) -> Result<(), IndexError> {
+    let payload = Payload {
+        format: INDEX_FORMAT,
+        end,
+    };
+    let payload = serde_json::to_string(&payload).expect("a flat struct always encodes");
+    let mut commit = writer.prepare_commit()?;
+    commit.set_payload(&payload);
+    commit.commit()?;
+    Ok(())
+}
+
+fn settings() -> IndexSettings {
+    IndexSettings {
+        docstore_compress_dedicated_thread: false,
+        // Documents are stored empty, which leaves next to nothing once compressed.
+        docstore_compression: Compressor::Zstd(ZstdCompressor::default()),
+        ..IndexSettings::default()
+    }
+}
+
 fn open_index(folder: &Path) -> Result<Index, IndexError> {
     let directory =
         PageCacheDirectory::open(folder).map_err(|error| IndexError::Shard(error.to_string()))?;
@@ -341,14 +424,7 @@ impl ShardWriter {
 
     /// Makes what was added findable. Nothing is synced.
     pub(crate) fn commit(&mut self) -> Result<(), IndexError> {
-        let payload = Payload {
-            format: INDEX_FORMAT,
-            end: self.end,
-        };
-        let payload = serde_json::to_string(&payload).expect("a flat struct always encodes");
-        let mut commit = self.writer.prepare_commit()?;
-        commit.set_payload(&payload);
-        commit.commit()?;
+        commit_through(&mut self.writer, self.end)?;
         self.uncommitted = 0;
         let view = self.shard.refresh()?;
         self.merge_small(&view);
@@ -429,8 +505,7 @@ impl Resting {
         shard.refresh()?;
         writer.garbage_collect_files().wait()?;
         writer.wait_merging_threads()?;
-        sync_files(&shard.folder)?;
-        write_synced(&shard.folder, SEALED_FILE, b"{}")?;
+        shard.mark_sealed()?;
         shard.open_anew()?;
         Ok(shard)
     }

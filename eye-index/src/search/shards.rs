@@ -1,4 +1,4 @@
-//! All shards of a store, one per log segment.
+//! All shards of a store: one per log segment, or per several neighbours whose shards were merged.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use eye_log::Offset;
 
+use super::directory::Stop;
 use super::part::Parts;
 use super::schema::Fields;
 use super::shard::Shard;
@@ -43,8 +44,16 @@ impl Shards {
                 None => {}
             }
         }
-        let mut shards = Vec::new();
+        let log_end = segments.last().map_or(0, |(_, end)| *end);
+        let mut shards: Vec<Shard> = Vec::new();
         for (base, mut generations) in there {
+            // What was merged into the one before, and was not removed yet.
+            if covering(&shards, base).is_some() {
+                for generation in generations {
+                    remove(&Shard::folder_of(folder, base, generation))?;
+                }
+                continue;
+            }
             // A new generation is sealed before it counts, and the old one goes then.
             generations.sort_unstable();
             let sealed = generations.iter().rev().find(|generation| {
@@ -56,10 +65,9 @@ impl Shards {
             }
             let shard = Shard::open(folder, (base, generation), &fields, trusted)?;
             let end = shard.view().end;
-            if segments
-                .iter()
-                .any(|(segment, segment_end)| *segment == base && end <= *segment_end)
-            {
+            let own_end = segments.iter().find(|(segment, _)| *segment == base);
+            let merged = shard.is_sealed() && segments.iter().any(|(_, other)| *other == end);
+            if end <= log_end && (merged || own_end.is_some_and(|(_, own)| end <= *own)) {
                 shards.push(shard);
             } else {
                 tracing::warn!(
@@ -84,7 +92,7 @@ impl Shards {
         &self.fields
     }
 
-    /// Returns the shard of the segment at `base`, begun if there is none.
+    /// Returns the shard that has the segment at `base`, begun if there is none.
     pub(crate) fn get(&self, base: Offset) -> Result<Shard, IndexError> {
         if let Some(shard) = self.known(base) {
             return Ok(shard);
@@ -102,10 +110,32 @@ impl Shards {
 
     fn known(&self, base: Offset) -> Option<Shard> {
         let shards = self.shards.read().unwrap_or_else(PoisonError::into_inner);
-        let place = shards
-            .binary_search_by_key(&base, |shard| shard.base)
-            .ok()?;
-        Some(shards[place].clone())
+        covering(&shards, base).cloned()
+    }
+
+    /// Returns the shards that are sealed, in runs of neighbours.
+    pub(crate) fn sealed(&self) -> Vec<Vec<Shard>> {
+        let shards = {
+            let shards = self.shards.read().unwrap_or_else(PoisonError::into_inner);
+            shards.clone()
+        };
+        let follows = |before: &Shard, shard: &Shard| {
+            before.is_sealed() && shard.is_sealed() && before.view().end == shard.base
+        };
+        shards.chunk_by(follows).map(<[_]>::to_vec).collect()
+    }
+
+    /// Merges sealed neighbours into one that takes their place, until `stop`.
+    pub(crate) fn merge(&self, run: &[Shard], stop: Stop) -> Result<(), IndexError> {
+        match Shard::merged(&self.folder, run, stop) {
+            Ok(merged) => self.exchange(merged),
+            Err(error) => {
+                // What is left of it goes at the next start if not now.
+                let left = run[0].generation.wrapping_add(1);
+                let _ = remove(&Shard::folder_of(&self.folder, run[0].base, left));
+                Err(error)
+            }
+        }
     }
 
     /// Opens the shard of the segment at `base` anew, as of its last commit; one that cannot be opened is begun again.
@@ -134,20 +164,17 @@ impl Shards {
         Shard::open(&self.folder, place, &self.fields, false)
     }
 
-    /// Puts a sealed shard in the place of the one before, whose files go; whoever reads those goes on.
+    /// Puts a sealed shard in the place of those of its range, whose files go; whoever reads those goes on.
     pub(crate) fn exchange(&self, new: Shard) -> Result<(), IndexError> {
         let _alone = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
-        let old = {
+        let old: Vec<Shard> = {
             let mut shards = self.shards.write().unwrap_or_else(PoisonError::into_inner);
-            match shards.binary_search_by_key(&new.base, |shard| shard.base) {
-                Ok(place) => Some(std::mem::replace(&mut shards[place], new)),
-                Err(place) => {
-                    shards.insert(place, new);
-                    None
-                }
-            }
+            let end = new.view().end;
+            let first = shards.partition_point(|shard| shard.base < new.base);
+            let behind = shards.partition_point(|shard| shard.base <= new.base || shard.base < end);
+            shards.splice(first..behind, [new]).collect()
         };
-        old.map_or(Ok(()), |old| old.remove())
+        old.iter().try_for_each(Shard::remove)
     }
 
     /// Returns one past the last offset below which everything can be searched, given where the log's segments begin.
@@ -155,10 +182,10 @@ impl Shards {
         let shards = self.shards.read().unwrap_or_else(PoisonError::into_inner);
         let mut through = bases.first().copied().unwrap_or(0);
         for (place, base) in bases.iter().enumerate() {
-            let Ok(found) = shards.binary_search_by_key(base, |shard| shard.base) else {
+            let Some(shard) = covering(&shards, *base) else {
                 break;
             };
-            through = shards[found].view().end;
+            through = shard.view().end;
             if bases.get(place + 1).is_none_or(|next| through < *next) {
                 break;
             }
@@ -174,6 +201,13 @@ impl Shards {
             .flat_map(|shard| shard.view().parts.clone())
             .collect()
     }
+}
+
+/// Finds the shard that has the segment at `base`, among shards in log order.
+fn covering(shards: &[Shard], base: Offset) -> Option<&Shard> {
+    let behind = shards.partition_point(|shard| shard.base <= base);
+    let shard = &shards[behind.checked_sub(1)?];
+    (shard.base == base || shard.view().end > base).then_some(shard)
 }
 
 fn remove(folder: &Path) -> Result<(), IndexError> {
