@@ -8,6 +8,7 @@ use std::thread::{Builder, JoinHandle};
 
 use crate::error::IndexError;
 use crate::indexer::Indexer;
+use crate::progress::Progress;
 use crate::search::SHARD_PATHS_MAX;
 use crate::search::shard::Shard;
 use eye_log::priority::{IDLE_POLICY, lower_priority};
@@ -17,27 +18,55 @@ const EVENTS_MAX: u64 = eye_log::format::SEGMENT_RECORDS_MAX;
 /// So many columns at most have the shards that are merged, together: one may have a few for each of its paths.
 const COLUMNS_MAX: usize = 4 * SHARD_PATHS_MAX;
 
-/// Starts merging the first neighbours that are worth it on a thread of its own; `None` where none are.
-pub(crate) fn start(indexer: &Arc<Indexer>) -> Option<JoinHandle<()>> {
-    let run = worth_merging(&indexer.shards.sealed(), indexer.config.merge_neighbours)?;
+/// Starts merging neighbours, as long as some are worth it, on a thread of its own, which says whether it failed at none; `None` where
+/// none are.
+pub(crate) fn start(indexer: &Arc<Indexer>) -> Option<JoinHandle<bool>> {
+    let first = worth_merging(indexer)?;
     let indexer = indexer.clone();
     let work = move || {
         lower_priority(IDLE_POLICY);
-        let (first, count) = (run[0].base, run.len());
-        match indexer.merge(&run) {
-            Ok(true) => tracing::info!(first, count, "merged neighbouring search shards"),
-            Ok(false) => {}
-            // They stay as they are, and are merged later.
-            Err(error) if indexer.is_merging_unwanted() => {
-                tracing::debug!(first, %error, "broke off merging search shards");
+        let _counted = Counted::begin(&indexer.progress);
+        let mut next = Some(first);
+        while let Some(run) = next.take() {
+            let (first, count) = (run[0].base, run.len());
+            match indexer.merge(&run) {
+                Ok(true) => {
+                    tracing::info!(first, count, "merged neighbouring search shards");
+                    next = worth_merging(&indexer).filter(|_| !indexer.is_merging_unwanted());
+                }
+                // Somebody has one of them. They are merged later.
+                Ok(false) => {}
+                Err(error) if indexer.is_merging_unwanted() => {
+                    tracing::debug!(first, %error, "broke off merging search shards");
+                }
+                Err(error) => {
+                    tracing::warn!(first, %error, "cannot merge search shards");
+                    return false;
+                }
             }
-            Err(error) => tracing::warn!(first, %error, "cannot merge search shards"),
         }
+        true
     };
     let thread = Builder::new().name("eye-merging".to_owned()).spawn(work);
     thread
         .inspect_err(|error| tracing::warn!(%error, "no thread to merge search shards"))
         .ok()
+}
+
+/// Counts as a shard that waits to be merged.
+struct Counted<'p>(&'p Progress);
+
+impl<'p> Counted<'p> {
+    fn begin(progress: &'p Progress) -> Self {
+        progress.sealing_begins();
+        Self(progress)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.sealing_ends();
+    }
 }
 
 impl Indexer {
@@ -61,17 +90,17 @@ impl Indexer {
     }
 }
 
-/// Finds the first neighbours that are worth merging, so many at least, among runs of sealed shards, each of which follows the one before.
-fn worth_merging(runs: &[Vec<Shard>], least: usize) -> Option<Vec<Shard>> {
-    runs.iter().find_map(|run| {
+/// Finds the first neighbours that are worth merging among runs of sealed shards, each of which follows the one before.
+fn worth_merging(indexer: &Indexer) -> Option<Vec<Shard>> {
+    indexer.shards.sealed().iter().find_map(|run| {
         let sizes: Vec<u64> = run.iter().map(Shard::events).collect();
-        let run = &run[worthy(&sizes, least)?];
+        let run = &run[worthy(&sizes, indexer.config.merge_neighbours)?];
         let columns: usize = run.iter().map(Shard::columns).sum();
         (columns <= COLUMNS_MAX).then(|| run.to_vec())
     })
 }
 
-/// Finds the first of these sizes, neighbours, that are worth merging: many, not too large together, and none as large as all others
+/// Finds the first of these sizes, neighbours, that are worth merging: so many at least, not too large together, and none as large as all others
 /// together, which would be written again for little.
 fn worthy(sizes: &[u64], least: usize) -> Option<std::ops::Range<usize>> {
     (0..sizes.len()).find_map(|first| {

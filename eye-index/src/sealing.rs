@@ -20,6 +20,8 @@ const NICE: i32 = 10;
 const UNSEALED_MAX: usize = 4;
 /// How often to look for neighbours to merge.
 const LOOKING: Duration = Duration::from_secs(1);
+/// How long to wait after merging has failed: it writes as much again.
+const MERGE_RETRY: Duration = Duration::from_secs(600);
 /// The indexer counts as behind from so many records on.
 const BEHIND: u64 = 20_000;
 
@@ -73,8 +75,9 @@ impl SealQueue {
         lower_priority(NICE);
         let (progress, reader) = (&indexer.progress, &indexer.reader);
         let mut synced = true;
-        let mut merging: Option<JoinHandle<()>> = None;
-        let mut looked_at = Instant::now();
+        let mut merging: Option<JoinHandle<bool>> = None;
+        // Neighbours are looked for now and then, at once when a shard was sealed, and not for a while after merging has failed.
+        let (mut look_from, mut merge_from) = (Instant::now(), Instant::now());
         loop {
             let shard = {
                 let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
@@ -91,10 +94,15 @@ impl SealQueue {
                     if !waiting.shards.is_empty() && (!behind || pressed) {
                         break;
                     }
-                    let free = merging.as_ref().is_none_or(JoinHandle::is_finished);
-                    if free && !behind && !waiting.closed && looked_at.elapsed() >= LOOKING {
+                    if let Some(ended) = merging.take_if(|merging| merging.is_finished())
+                        && !ended.join().unwrap_or(false)
+                    {
+                        merge_from = Instant::now() + MERGE_RETRY;
+                    }
+                    let free = merging.is_none() && !behind && !waiting.closed;
+                    if free && Instant::now() >= look_from.max(merge_from) {
                         drop(waiting);
-                        looked_at = Instant::now();
+                        look_from = Instant::now() + LOOKING;
                         merging = merging::start(indexer);
                         waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
                         continue;
@@ -122,6 +130,7 @@ impl SealQueue {
                 // The shard stays as its last commit has it, and is sealed after the next start.
                 tracing::warn!(%error, "cannot seal a search shard");
             }
+            look_from = Instant::now();
             progress.sealing_ends();
         }
     }
