@@ -1,4 +1,4 @@
-//! Merges the shards of neighbouring segments into one, when nothing else wants to run: every question looks at every shard.
+//! Merges small shards of neighbouring segments into one, when nothing else wants to run: every question looks at every shard.
 //!
 //! What must stay true: the old ones answer until the merged one is whole and synced; then their files go. Merging waits for
 //! nobody and nobody for it: it is broken off where something is to be purged, or everything stops.
@@ -13,8 +13,9 @@ use crate::search::SHARD_PATHS_MAX;
 use crate::search::shard::Shard;
 use eye_log::priority::{IDLE_POLICY, lower_priority};
 
-/// So many events at most are in a merged shard, as many records as a file of the log may have.
-const EVENTS_MAX: u64 = eye_log::format::SEGMENT_RECORDS_MAX;
+/// So many events at most are in a merged shard, about as many as in a whole segment: the newest of a phrase are found by way of
+/// everything in front of them in their shard (`docs/decisions/shards-of-segments.md`).
+const EVENTS_MAX: u64 = 1 << 18;
 /// So many columns at most have the shards that are merged, together: one may have a few for each of its paths.
 const COLUMNS_MAX: usize = 4 * SHARD_PATHS_MAX;
 
@@ -31,7 +32,7 @@ pub(crate) fn start(indexer: &Arc<Indexer>) -> Option<JoinHandle<bool>> {
             let (first, count) = (run[0].base, run.len());
             match indexer.merge(&run) {
                 Ok(true) => {
-                    tracing::info!(first, count, "merged neighbouring search shards");
+                    tracing::info!(first, count, "merged small search shards");
                     next = worth_merging(&indexer).filter(|_| !indexer.is_merging_unwanted());
                 }
                 // Somebody has one of them. They are merged later.
