@@ -42,8 +42,9 @@ pub(crate) fn start(
 
 fn run(shared: &Shared, queue: &Queue, jobs: &Receiver<Job>) {
     for job in jobs {
-        // Also where storing panics: the writer must not wait for ever.
-        let done = Done(queue);
+        // Also where an answer panics: the writer must not wait for ever. Before the answers the next group would go with fewer
+        // requests: those who are answered send the next ones.
+        let _done = Done(queue);
         let failed = shared.poisoned().map(AppendError::Poisoned).or_else(|| {
             job.group
                 .and_then(|group| store(shared, queue, group).err())
@@ -53,8 +54,6 @@ fn run(shared: &Shared, queue: &Queue, jobs: &Receiver<Job>) {
         {
             shared.publish(registry);
         }
-        // The writer hands the next group over while this one is answered.
-        drop(done);
         for answer in job.answers {
             answer(failed.clone());
         }
