@@ -15,9 +15,12 @@ pub struct LogConfig {
     pub queue_max_requests: usize,
     /// How much goes into one write and one sync at most. Bytes.
     pub group_max_bytes: usize,
-    /// From so much on, the next group is prepared while the last one is synced, and written once that is: less is prepared
-    /// faster than a thread wakes up. Bytes.
+    /// From so much on, the next group is prepared while the last one is synced: less is prepared faster than a thread wakes up.
+    /// Bytes.
     pub prepare_bytes: usize,
+    /// From so much on, what was prepared is written while the last group is synced: writing less at a time costs more than it
+    /// saves. Bytes.
+    pub write_ahead_bytes: usize,
     /// How long, by arrival, an id that a client made is remembered. Older repeats are stored anew.
     pub idempotency_window: Duration,
     /// While the file system has less free than this, batches are refused with [`crate::AppendError::DiskFull`]. Bytes;
@@ -33,6 +36,7 @@ impl Default for LogConfig {
             queue_max_requests: 100_000,
             group_max_bytes: 16 << 20,
             prepare_bytes: 64 << 10,
+            write_ahead_bytes: 1 << 20,
             idempotency_window: Duration::from_secs(30 * 24 * 3600),
             // The server sets its own; a log in memory or on a small test disk has none to spare.
             disk_reserve: 0,

@@ -46,6 +46,7 @@ pub(crate) struct Queue {
     state: Mutex<State>,
     changed: Condvar,
     prepare_bytes: usize,
+    write_ahead_bytes: usize,
 }
 
 #[derive(Default)]
@@ -93,12 +94,13 @@ impl State {
 }
 
 impl Queue {
-    /// Starts empty; see [`LogConfig::prepare_bytes`].
+    /// Starts empty; see [`LogConfig::prepare_bytes`] and [`LogConfig::write_ahead_bytes`].
     pub(crate) fn new(config: &LogConfig) -> Self {
         Self {
             state: Mutex::default(),
             changed: Condvar::new(),
             prepare_bytes: config.prepare_bytes,
+            write_ahead_bytes: config.write_ahead_bytes,
         }
     }
 
@@ -165,7 +167,7 @@ impl Queue {
     /// up for. What the writer has `prepared` comes first; without anything to do returns after `patience`.
     pub(crate) fn take(&self, prepared: Prepared, patience: Option<Duration>) -> Taken {
         let until = patience.map(|patience| Instant::now() + patience);
-        let (ready, much) = (prepared.group, prepared.bytes >= self.prepare_bytes);
+        let (ready, much) = (prepared.group, prepared.bytes >= self.write_ahead_bytes);
         let mut state = self.state();
         loop {
             state.waits_for_written = false;
@@ -289,6 +291,7 @@ mod tests {
     fn queue() -> Queue {
         Queue::new(&LogConfig {
             prepare_bytes: PREPARE_BYTES,
+            write_ahead_bytes: PREPARE_BYTES,
             ..LogConfig::default()
         })
     }

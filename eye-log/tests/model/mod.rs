@@ -18,6 +18,7 @@ pub(crate) fn config() -> LogConfig {
         segment_max_bytes: 16 << 10,
         // So little that groups are written while the one before is synced.
         prepare_bytes: 300,
+        write_ahead_bytes: 300,
         ..LogConfig::default()
     }
 }
