@@ -1,6 +1,7 @@
 //! What waits for the writer, bounded by count and bytes, and whether a group is on its way to the disk.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -45,6 +46,11 @@ pub(crate) enum Next {
 pub(crate) struct Queue {
     state: Mutex<State>,
     changed: Condvar,
+    /// Whether the group that is being synced is written. Not behind the lock, which every sender takes: the syncer would begin
+    /// its sync the later.
+    written: AtomicBool,
+    /// Whether the writer waits for that.
+    waits_for_written: AtomicBool,
     prepare_bytes: usize,
     write_ahead_bytes: usize,
 }
@@ -59,10 +65,6 @@ struct State {
     closed: bool,
     /// Whether a group is being written and synced.
     syncing: bool,
-    /// Whether that one is written.
-    written: bool,
-    /// Whether the writer waits for that.
-    waits_for_written: bool,
     /// The bytes of the last group, to be filled again.
     buffer: Vec<u8>,
 }
@@ -99,6 +101,8 @@ impl Queue {
         Self {
             state: Mutex::default(),
             changed: Condvar::new(),
+            written: AtomicBool::new(false),
+            waits_for_written: AtomicBool::new(false),
             prepare_bytes: config.prepare_bytes,
             write_ahead_bytes: config.write_ahead_bytes,
         }
@@ -170,11 +174,12 @@ impl Queue {
         let (ready, much) = (prepared.group, prepared.bytes >= self.write_ahead_bytes);
         let mut state = self.state();
         loop {
-            state.waits_for_written = false;
+            self.waits_for_written.store(much, Ordering::SeqCst);
             if ready && !state.syncing {
                 return Taken::Synced;
             }
-            if much && state.written {
+            // Looked at after it was said that it is waited for, so that one of the two sees the other.
+            if much && self.written.load(Ordering::SeqCst) {
                 return Taken::Written;
             }
             if state.is_worth_it(self.prepare_bytes) {
@@ -183,7 +188,6 @@ impl Queue {
             if state.closed && !ready && !state.syncing {
                 return Taken::Closed;
             }
-            state.waits_for_written = much;
             state = match until.filter(|_| !ready && !state.syncing) {
                 None => wait(&self.changed, state),
                 Some(until) => {
@@ -203,7 +207,7 @@ impl Queue {
     pub(crate) fn begin_sync(&self) -> Vec<u8> {
         let mut state = self.when_synced();
         state.syncing = true;
-        state.written = false;
+        self.written.store(false, Ordering::SeqCst);
         std::mem::take(&mut state.buffer)
     }
 
@@ -214,17 +218,18 @@ impl Queue {
 
     /// Notes that the group that is being synced is written.
     pub(crate) fn note_written(&self) {
-        let mut state = self.state();
-        state.written = true;
-        if state.waits_for_written {
+        self.written.store(true, Ordering::SeqCst);
+        if self.waits_for_written.load(Ordering::SeqCst) {
+            // Who holds the lock has looked before, and waits before anybody else gets it.
+            drop(self.state());
             self.changed.notify_one();
         }
     }
 
     /// Notes that nothing is being synced any more.
     pub(crate) fn note_synced(&self) {
-        let mut state = self.state();
-        (state.syncing, state.written) = (false, false);
+        self.written.store(false, Ordering::SeqCst);
+        self.state().syncing = false;
         self.changed.notify_one();
     }
 
