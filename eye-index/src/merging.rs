@@ -124,23 +124,23 @@ mod tests {
 
     #[test]
     fn many_of_about_one_size_are_worth_merging() {
-        let quarter = EVENTS_MAX / 16;
+        let sixteenth = EVENTS_MAX / 16;
         let worthy = |sizes: &[u64]| super::worthy(sizes, 8);
         assert_eq!(worthy(&[]), None);
-        assert_eq!(worthy(&[quarter; 7]), None);
-        assert_eq!(worthy(&[quarter; 8]), Some(0..8));
-        assert_eq!(worthy(&[quarter; 40]), Some(0..16));
+        assert_eq!(worthy(&[sixteenth; 7]), None);
+        assert_eq!(worthy(&[sixteenth; 8]), Some(0..8));
+        assert_eq!(worthy(&[sixteenth; 40]), Some(0..16));
         // What was merged is not written again for a few small ones, and no shard grows too large.
         assert_eq!(
-            worthy(&[[8 * quarter].as_slice(), &[quarter; 7]].concat()),
+            worthy(&[[8 * sixteenth].as_slice(), &[sixteenth; 7]].concat()),
             None
         );
         assert_eq!(
-            worthy(&[[8 * quarter].as_slice(), &[quarter; 8]].concat()),
+            worthy(&[[8 * sixteenth].as_slice(), &[sixteenth; 8]].concat()),
             Some(0..9)
         );
         assert_eq!(
-            worthy(&[[15 * quarter].as_slice(), &[quarter; 9]].concat()),
+            worthy(&[[15 * sixteenth].as_slice(), &[sixteenth; 9]].concat()),
             Some(1..10)
         );
         // Shards without an event go with their neighbours.

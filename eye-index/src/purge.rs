@@ -31,6 +31,7 @@ impl Indexer {
             return Ok(purged);
         }
         let _purging = self.progress.purge();
+        self.shards.remove_strays()?;
         let bases = self.reader.segment_bases();
         let ends = bases.iter().copied().skip(1).map(Some).chain([None]);
         let mut through = 0;

@@ -18,8 +18,8 @@ use eye_log::priority::{IDLE_POLICY, lower_priority};
 const NICE: i32 = 10;
 /// Shards that may wait to be sealed while the indexer is behind; a waiting one costs files.
 const UNSEALED_MAX: usize = 4;
-/// How often to look for neighbours to merge.
-const LOOKING: Duration = Duration::from_secs(1);
+/// How often to look for neighbours to merge where no shard was sealed: every look asks the file system about each.
+const LOOKING: Duration = Duration::from_secs(30);
 /// How long to wait after merging has failed: it writes as much again.
 const MERGE_RETRY: Duration = Duration::from_secs(600);
 /// The indexer counts as behind from so many records on.

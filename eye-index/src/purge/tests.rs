@@ -490,7 +490,15 @@ fn what_is_erased_leaves_no_trace_in_merged_shards() {
     assert_eq!(store.shown(), (BTreeSet::from([8]), 2000));
     let ranges = store.erase(&secrets);
     store.compact();
+    // What a merge left that could not remove it.
+    let left = store
+        .folder
+        .path()
+        .join("index/shards/00000000000000000000-9");
+    std::fs::create_dir(&left).unwrap();
+    std::fs::write(left.join("left"), SECRET_SESSION.as_bytes()).unwrap();
     let purged = store.index.purge(ranges).unwrap();
+    assert!(!left.exists());
     assert!(
         purged.shards > 0 && purged.shards <= segments / 3,
         "{purged:?}"

@@ -178,11 +178,8 @@ impl Shard {
             unfiltered,
             directory.stopped_by(stop),
         )?;
-        let shard = Self::of(
-            folder,
-            (base, generation),
-            open_index(&Self::folder_of(shards, base, generation))?,
-        );
+        let index = open_index(&folder)?;
+        let shard = Self::of(folder, (base, generation), index);
         let mut writer = shard.tantivy_writer(SEALING_BYTES)?;
         commit_through(&mut writer, last.view().end)?;
         writer.wait_merging_threads()?;

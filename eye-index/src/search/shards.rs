@@ -21,6 +21,8 @@ pub(crate) struct Shards {
     shards: RwLock<Vec<Shard>>,
     /// Held by whoever opens or exchanges one, which may take as long as the disk likes.
     opening: Mutex<()>,
+    /// Held while some are merged, whose folder nobody knows yet.
+    merging: Mutex<()>,
 }
 
 impl Shards {
@@ -84,6 +86,7 @@ impl Shards {
             fields,
             shards: RwLock::new(shards),
             opening: Mutex::default(),
+            merging: Mutex::default(),
         })
     }
 
@@ -127,15 +130,37 @@ impl Shards {
 
     /// Merges sealed neighbours into one that takes their place, until `stop`.
     pub(crate) fn merge(&self, run: &[Shard], stop: Stop) -> Result<(), IndexError> {
+        let _alone = self.merging.lock().unwrap_or_else(PoisonError::into_inner);
         match Shard::merged(&self.folder, run, stop) {
             Ok(merged) => self.exchange(merged),
             Err(error) => {
-                // What is left of it goes at the next start if not now.
+                // What is left of it goes with the next purge or start if not now.
                 let left = run[0].generation.wrapping_add(1);
                 let _ = remove(&Shard::folder_of(&self.folder, run[0].base, left));
                 Err(error)
             }
         }
+    }
+
+    /// Removes what is left of shards that were merged or made anew, where that failed before: it may know of what is to leave no trace.
+    /// To be called while nobody makes one anew; waits for who merges.
+    pub(crate) fn remove_strays(&self) -> Result<(), IndexError> {
+        let _nobody_merges = self.merging.lock().unwrap_or_else(PoisonError::into_inner);
+        let _alone = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
+        let known: Vec<(Offset, u32)> = {
+            let shards = self.shards.read().unwrap_or_else(PoisonError::into_inner);
+            let places = shards.iter().map(|shard| (shard.base, shard.generation));
+            places.collect()
+        };
+        let entries = std::fs::read_dir(&self.folder);
+        for entry in entries.map_err(IndexError::io("listing", &self.folder))? {
+            let entry = entry.map_err(IndexError::io("listing", &self.folder))?;
+            let place = entry.file_name().to_str().and_then(Shard::of_name);
+            if place.is_some_and(|place| !known.contains(&place)) {
+                remove(&entry.path())?;
+            }
+        }
+        Ok(())
     }
 
     /// Opens the shard of the segment at `base` anew, as of its last commit; one that cannot be opened is begun again.
@@ -174,7 +199,9 @@ impl Shards {
             let behind = shards.partition_point(|shard| shard.base <= new.base || shard.base < end);
             shards.splice(first..behind, [new]).collect()
         };
-        old.iter().try_for_each(Shard::remove)
+        // Each, whatever becomes of the others.
+        let removed: Vec<_> = old.iter().map(Shard::remove).collect();
+        removed.into_iter().collect()
     }
 
     /// Returns one past the last offset below which everything can be searched, given where the log's segments begin.
