@@ -10,12 +10,12 @@ use std::sync::Arc;
 use crate::admission::Item;
 use crate::error::AppendError;
 use crate::format::frame::{
-    self, FRAME_HEADER_BYTES, FRAME_VERSION, FrameHeader, TABLE_ENTRY_BYTES, record_seed,
+    self, FRAME_HEADER_BYTES, FRAME_VERSION, FrameHeader, TABLE_ENTRY_BYTES, record_checksum,
 };
 use crate::format::segment_header::{SEGMENT_HEADER_BYTES, SegmentHeader};
 use crate::format::{
     FORMAT_VERSION, FRAME_BODY_MAX_BYTES, FRAME_RECORDS_MAX, SEGMENT_RECORDS_MAX, aligned,
-    checksum, file_name,
+    file_name,
 };
 use crate::group::{Gathered, Group};
 use crate::log::Shared;
@@ -203,7 +203,7 @@ impl Appender {
         let records: Vec<_> = ends
             .iter()
             .map(|end| &bytes[std::mem::replace(&mut start, *end)..*end])
-            .map(|record| (record.len(), encoded_checksum(record)))
+            .map(|record| (record.len(), record_checksum(record)))
             .collect();
         self.push(bytes, records.into_iter(), header, 0)
     }
@@ -350,12 +350,6 @@ impl Appender {
         self.shared.poison(&message);
         AppendError::Poisoned(message)
     }
-}
-
-/// Returns the checksum that a frame's table lists for a record. It depends on the record alone, so whoever encodes one
-/// takes it, while the bytes are near.
-pub(crate) fn encoded_checksum(record: &[u8]) -> u32 {
-    checksum(record_seed(FRAME_VERSION, 0), record)
 }
 
 /// Makes the file of a segment that begins at `base`. Its header and its name are on the disk when this returns.

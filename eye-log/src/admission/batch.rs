@@ -2,8 +2,8 @@
 
 use uuid::Uuid;
 
-use crate::appender::encoded_checksum;
 use crate::event::{ClientId, Event};
+use crate::format::frame::record_checksum;
 use crate::format::payload;
 use crate::ids::id_from_client_key;
 use crate::offset::Offset;
@@ -93,7 +93,7 @@ impl Batch {
         let client = client.map(|(id, key)| (id, key.content_hash));
         self.items.push(Item {
             end: self.bytes.len(),
-            checksum: encoded_checksum(&self.bytes[start..]),
+            checksum: record_checksum(&self.bytes[start..]),
             session: event.session_id,
             client,
             only_if_known,

@@ -175,9 +175,14 @@ impl<'a> Table<'a> {
     }
 }
 
-/// Returns what the checksums of a frame's records start from. With 0 they can be taken before anybody knows the segment:
-/// the table that lists them is checked by one that starts from the salt.
-pub fn record_seed(version: u32, salt: u32) -> u32 {
+/// Returns the checksum that the table of a frame as written now lists for a record. It depends on the record alone, so whoever
+/// encodes one takes it, while the bytes are near: the table itself is checked by one that starts from the salt.
+pub fn record_checksum(record: &[u8]) -> u32 {
+    checksum(record_seed(FRAME_VERSION, 0), record)
+}
+
+/// Returns what the checksums of a frame's records start from.
+fn record_seed(version: u32, salt: u32) -> u32 {
     if version == FRAME_VERSION_BEFORE {
         salt
     } else {
