@@ -15,6 +15,7 @@ use crate::appender::{BEGINNING, SPARE, Tail};
 use crate::erasures::Erasures;
 use crate::error::{Damage, OpenError, ReadError};
 use crate::files::{bases_of, is_leftover};
+use crate::format::FORMAT_VERSION;
 use crate::format::file_name::{self, SealedName};
 use crate::format::frame::Table;
 use crate::format::keys::Keys;
@@ -220,6 +221,15 @@ pub(crate) fn open_segment(storage: &dyn Storage, base: Offset) -> Result<Segmen
         .unwrap_or(usize::MAX)
         .min(SEGMENT_HEADER_BYTES);
     let bytes = crate::storage::read_vec(file.as_ref(), 0, length).map_err(reading)?;
+    // No damage: repairing it would give up what is in order.
+    if let Some(version) = SegmentHeader::later_version(&bytes) {
+        let what = format!(
+            "it has format version {version}, which a later program wrote; this one reads up to {FORMAT_VERSION}. Use that program, \
+             or restore a backup from before"
+        );
+        let error = std::io::Error::new(std::io::ErrorKind::Unsupported, what);
+        return Err(Failed::Io("opening", name, error));
+    }
     // The header and then the name were synced before the first record: a wrong header is damage, never a torn tail.
     let damage = |what| Damage {
         file: name.clone(),

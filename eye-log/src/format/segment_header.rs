@@ -78,6 +78,15 @@ impl SegmentHeader {
         })
     }
 
+    /// Returns the format version of a header that a later program wrote: of those, too, magic, version and checksum are where they
+    /// are in this one.
+    pub fn later_version(bytes: &[u8]) -> Option<u32> {
+        let bytes = bytes.get(..SEGMENT_HEADER_BYTES)?;
+        let holds = &bytes[0..8] == MAGIC
+            && checksum(0, &bytes[..CHECKSUM_AT]) == u32_at(bytes, CHECKSUM_AT);
+        Some(u32_at(bytes, 8)).filter(|version| holds && *version > FORMAT_VERSION)
+    }
+
     /// Returns what the first frame names as its predecessor's checksum.
     pub fn chain_start(&self) -> u32 {
         checksum(self.salt, &self.base.to_le_bytes())

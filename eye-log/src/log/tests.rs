@@ -432,6 +432,36 @@ fn a_segment_of_an_older_format_that_holds_nothing_is_begun_anew() {
     assert_eq!((verified.damage.len(), verified.events), (0, 1));
 }
 
+/// Of a later program's log nothing is damaged, and nothing may be taken for lost.
+#[test]
+fn a_segment_of_a_later_format_is_left_alone_by_opening_and_by_repair() {
+    let folder = tempfile::tempdir().unwrap();
+    let (log, _) = Log::open(folder.path(), small()).unwrap();
+    send(&log, 0, 1, None, "{\"a\":1}");
+    log.close();
+    drop(log);
+    let path = folder.path().join(file_name::segment(0));
+    let mut bytes = std::fs::read(&path).unwrap();
+    let later = SegmentHeader {
+        version: FORMAT_VERSION + 1,
+        ..SegmentHeader::decode(&bytes).unwrap()
+    };
+    bytes[..4096].copy_from_slice(&later.encode());
+    std::fs::write(&path, &bytes).unwrap();
+    let opened = Log::open(folder.path(), small()).map(|_| ()).unwrap_err();
+    let repaired = crate::repair::repair(folder.path(), &mut |_| ()).unwrap_err();
+    let verified = verify::verify(folder.path(), None, &mut |_, _| ()).unwrap_err();
+    for error in [
+        opened.to_string(),
+        repaired.to_string(),
+        verified.to_string(),
+    ] {
+        assert!(error.contains("a later program wrote"), "{error}");
+        assert!(!error.contains("damage"), "{error}");
+    }
+    assert!(std::fs::read(&path).unwrap() == bytes);
+}
+
 #[test]
 fn damage_below_the_durable_end_is_named_and_nothing_is_changed() {
     let folder = tempfile::tempdir().unwrap();
