@@ -145,6 +145,14 @@ pub(crate) struct Summary {
     pub(crate) last: i64,
 }
 
+/// How many rejections of an application there are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    pub(crate) kept: u64,
+    /// Not any more, or never: beyond the bound, or what could not be written.
+    pub(crate) dropped: u64,
+}
+
 /// What is known of a rejection without reading it.
 #[derive(Debug)]
 struct Entry {
@@ -302,13 +310,18 @@ impl Rejections {
         meant.map(|entry| entry.id).collect()
     }
 
-    /// Returns how many of an application are kept, and how many are not any more or never were, whenever they came.
-    pub(crate) fn counts(&self, application: ApplicationId) -> (u64, u64) {
+    /// Returns for each application how many are kept, and how many are not any more or never were, whenever they came.
+    pub(crate) fn counts(&self) -> HashMap<ApplicationId, Counts> {
         let inner = self.lock();
-        let own = |entry: &&Entry| entry.application == application;
-        let kept = inner.entries.iter().filter(own).count() as u64;
-        let dropped = inner.dropped.get(&application.0).copied();
-        (kept, dropped.unwrap_or(0))
+        let mut all: HashMap<ApplicationId, Counts> = HashMap::new();
+        for entry in &inner.entries {
+            all.entry(entry.application).or_default().kept += 1;
+        }
+        for (application, dropped) in &inner.dropped {
+            let counts = all.entry(ApplicationId(*application)).or_default();
+            counts.dropped = *dropped;
+        }
+        all
     }
 
     /// Returns a rejection with its body. Blocks.

@@ -32,6 +32,13 @@ fn open(folder: &Path, max_bytes: usize) -> Rejections {
     Rejections::open(folder, max_bytes, DAY).unwrap()
 }
 
+/// How many of an application are kept, and how many are not.
+fn counts(rejections: &Rejections, application: u32) -> (u64, u64) {
+    let counts = rejections.counts();
+    let counts = counts.get(&ApplicationId(application)).copied();
+    counts.map_or((0, 0), |counts| (counts.kept, counts.dropped))
+}
+
 #[test]
 fn what_was_refused_is_there_byte_for_byte_after_a_restart() {
     let folder = tempfile::tempdir().unwrap();
@@ -96,7 +103,7 @@ fn what_is_too_long_to_be_kept_takes_nothing_behind_it_along() {
     drop(rejections);
     let rejections = open(folder.path(), 64 << 20);
     assert!(rejections.get(id).unwrap().is_some());
-    assert_eq!(rejections.counts(ApplicationId(1)), (1, 1));
+    assert_eq!(counts(&rejections, 1), (1, 1));
 }
 
 #[test]
@@ -142,8 +149,7 @@ fn the_bound_holds_and_what_falls_out_of_it_is_counted_over_restarts() {
             drop(rejections);
             rejections = open(folder.path(), bound);
         }
-        let counts = [0, 1].map(|own| rejections.counts(ApplicationId(own)));
-        for (kept, dropped) in counts {
+        for (kept, dropped) in [0, 1].map(|own| counts(&rejections, own)) {
             assert!((90..=128).contains(&kept), "{kept} kept");
             assert_eq!(kept + dropped, 1_000);
         }
@@ -216,10 +222,7 @@ fn of_an_erased_session_no_byte_is_left() {
         .keep(refusal(1, "invalid_event", b"{}", &errors()))
         .unwrap();
     drop(rejections);
-    assert_eq!(
-        open(folder.path(), 1 << 20).counts(ApplicationId(1)),
-        (201, 0)
-    );
+    assert_eq!(counts(&open(folder.path(), 1 << 20), 1), (201, 0));
 }
 
 #[test]
@@ -242,15 +245,12 @@ fn a_torn_record_takes_nothing_before_it_along() {
     for cut in [1, whole.len() / 20, 12] {
         std::fs::write(&path, &whole[..whole.len() - cut]).unwrap();
         let rejections = open(folder.path(), 1 << 20);
-        assert_eq!(rejections.counts(ApplicationId(1)), (9, 0));
+        assert_eq!(counts(&rejections, 1), (9, 0));
         rejections
             .keep(refusal(1, "invalid_event", b"{}", &errors()))
             .unwrap();
         drop(rejections);
-        assert_eq!(
-            open(folder.path(), 1 << 20).counts(ApplicationId(1)),
-            (10, 0)
-        );
+        assert_eq!(counts(&open(folder.path(), 1 << 20), 1), (10, 0));
         std::fs::write(&path, &whole).unwrap();
     }
 }

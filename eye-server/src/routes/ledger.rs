@@ -196,10 +196,11 @@ fn shape(
 ) -> Value {
     let mut total = [0u64; 10];
     let mut rows = Vec::new();
+    let rejections = state.rejections().counts();
     for (id, name) in apps {
         let balance = ledger.applications.get(id).copied().unwrap_or_default();
         let found = found.get(id).copied().unwrap_or_default();
-        let (kept, dropped) = state.rejections().counts(*id);
+        let refused = rejections.get(id).copied().unwrap_or_default();
         let counts = [
             balance.stored,
             balance.duplicates,
@@ -209,8 +210,8 @@ fn shape(
             balance.erased,
             balance.expired,
             balance.lost,
-            kept,
-            dropped,
+            refused.kept,
+            refused.dropped,
         ];
         for (sum, count) in total.iter_mut().zip(counts) {
             *sum += count;
