@@ -15,13 +15,12 @@ use crate::appender::{BEGINNING, SPARE, Tail};
 use crate::erasures::Erasures;
 use crate::error::{Damage, OpenError, ReadError};
 use crate::files::{bases_of, is_leftover};
-use crate::format::FORMAT_VERSION;
 use crate::format::file_name::{self, SealedName};
 use crate::format::frame::Table;
 use crate::format::keys::Keys;
 use crate::format::manifest::{Manifest, ManifestEntry};
 use crate::format::payload;
-use crate::format::segment_header::{SEGMENT_HEADER_BYTES, SegmentHeader};
+use crate::format::segment_header::{SEGMENT_HEADER_BYTES, SegmentHeader, of_a_later_program};
 use crate::offset::Offset;
 use crate::pieces::Piece;
 use crate::reader::control_of;
@@ -221,12 +220,7 @@ pub(crate) fn open_segment(storage: &dyn Storage, base: Offset) -> Result<Segmen
         .unwrap_or(usize::MAX)
         .min(SEGMENT_HEADER_BYTES);
     let bytes = crate::storage::read_vec(file.as_ref(), 0, length).map_err(reading)?;
-    // No damage: repairing it would give up what is in order.
-    if let Some(version) = SegmentHeader::later_version(&bytes) {
-        let what = format!(
-            "it has format version {version}, which a later program wrote; this one reads up to {FORMAT_VERSION}. Use that program, \
-             or restore a backup from before"
-        );
+    if let Some(what) = of_a_later_program(&bytes) {
         let error = std::io::Error::new(std::io::ErrorKind::Unsupported, what);
         return Err(Failed::Io("opening", name, error));
     }

@@ -21,7 +21,7 @@ use crate::format::sealed_footer::{
     BlockEntry, ChangeEntry, IdEntry, LedgerEntry, Part, SessionEntry, TRAILER_BYTES, Trailer,
 };
 use crate::format::sealed_header::SealedHeader;
-use crate::format::segment_header::SEGMENT_HEADER_BYTES;
+use crate::format::segment_header::{SEGMENT_HEADER_BYTES, of_a_later_program};
 use crate::offset::Offset;
 use crate::record::Reason;
 use crate::storage::{Storage, StorageFile, read_vec};
@@ -108,6 +108,9 @@ impl SealedFile {
             return Err(damage(file_bytes, format!("a file of {file_bytes} bytes")));
         }
         let bytes = read_vec(file.as_ref(), 0, SEGMENT_HEADER_BYTES).map_err(io)?;
+        if let Some(what) = of_a_later_program(&bytes) {
+            return Err(io(std::io::Error::other(what)));
+        }
         let header = SealedHeader::decode(&bytes).map_err(|what| damage(0, what))?;
         if (header.base, header.end, header.generation) != (name.base, name.end, name.generation) {
             let what = format!(

@@ -78,17 +78,21 @@ impl SegmentHeader {
         })
     }
 
-    /// Returns the format version of a header that a later program wrote: of those, too, magic, version and checksum are where they
-    /// are in this one.
-    pub fn later_version(bytes: &[u8]) -> Option<u32> {
-        let bytes = bytes.get(..SEGMENT_HEADER_BYTES)?;
-        let holds = &bytes[0..8] == MAGIC
-            && checksum(0, &bytes[..CHECKSUM_AT]) == u32_at(bytes, CHECKSUM_AT);
-        Some(u32_at(bytes, 8)).filter(|version| holds && *version > FORMAT_VERSION)
-    }
-
     /// Returns what the first frame names as its predecessor's checksum.
     pub fn chain_start(&self) -> u32 {
         checksum(self.salt, &self.base.to_le_bytes())
     }
+}
+
+/// Says so where a header, of a segment or of a sealed file, is one that a later program wrote: of those, too, magic, version and
+/// checksum are where they are in this one. Such a file is not damaged, and repairing it would give up what is in order.
+pub(crate) fn of_a_later_program(bytes: &[u8]) -> Option<String> {
+    let bytes = bytes.get(..SEGMENT_HEADER_BYTES)?;
+    let holds =
+        &bytes[0..8] == MAGIC && checksum(0, &bytes[..CHECKSUM_AT]) == u32_at(bytes, CHECKSUM_AT);
+    let version = Some(u32_at(bytes, 8)).filter(|version| holds && *version > FORMAT_VERSION)?;
+    Some(format!(
+        "it has format version {version}, which a later program wrote; this one reads up to {FORMAT_VERSION}. Use that program, or \
+         restore a backup from before"
+    ))
 }

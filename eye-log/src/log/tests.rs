@@ -432,25 +432,28 @@ fn a_segment_of_an_older_format_that_holds_nothing_is_begun_anew() {
     assert_eq!((verified.damage.len(), verified.events), (0, 1));
 }
 
-/// Of a later program's log nothing is damaged, and nothing may be taken for lost.
+/// Of a later program's log nothing is damaged, and nothing may be taken for lost: neither in a raw segment nor in a sealed file.
 #[test]
-fn a_segment_of_a_later_format_is_left_alone_by_opening_and_by_repair() {
+fn a_file_of_a_later_format_is_left_alone_by_opening_and_by_repair() {
     let folder = tempfile::tempdir().unwrap();
-    let (log, _) = Log::open(folder.path(), small()).unwrap();
-    send(&log, 0, 1, None, "{\"a\":1}");
-    log.close();
-    drop(log);
-    let path = folder.path().join(file_name::segment(0));
-    let mut bytes = std::fs::read(&path).unwrap();
-    let later = SegmentHeader {
-        version: FORMAT_VERSION + 1,
-        ..SegmentHeader::decode(&bytes).unwrap()
-    };
-    bytes[..4096].copy_from_slice(&later.encode());
-    std::fs::write(&path, &bytes).unwrap();
-    let opened = Log::open(folder.path(), small()).map(|_| ()).unwrap_err();
-    let repaired = crate::repair::repair(folder.path(), &mut |_| ()).unwrap_err();
-    let verified = verify::verify(folder.path(), None, &mut |_, _| ()).unwrap_err();
+    let raw = file_name::segment(*rolled(folder.path()).last().unwrap());
+    let sealed = &sealed(folder.path())[0].file;
+    for name in [&raw, sealed] {
+        refused_of_a_later_format(folder.path(), &folder.path().join(name));
+    }
+}
+
+/// Gives a file the version after this one's, tries what reads it, and puts it back.
+fn refused_of_a_later_format(folder: &Path, path: &Path) {
+    let whole = std::fs::read(path).unwrap();
+    let mut later = whole.clone();
+    later[8..12].copy_from_slice(&(FORMAT_VERSION + 1).to_le_bytes());
+    let sum = crate::format::checksum(0, &later[..4092]);
+    later[4092..4096].copy_from_slice(&sum.to_le_bytes());
+    std::fs::write(path, &later).unwrap();
+    let opened = Log::open(folder, small()).map(|_| ()).unwrap_err();
+    let repaired = crate::repair::repair(folder, &mut |_| ()).unwrap_err();
+    let verified = verify::verify(folder, None, &mut |_, _| ()).unwrap_err();
     for error in [
         opened.to_string(),
         repaired.to_string(),
@@ -459,7 +462,8 @@ fn a_segment_of_a_later_format_is_left_alone_by_opening_and_by_repair() {
         assert!(error.contains("a later program wrote"), "{error}");
         assert!(!error.contains("damage"), "{error}");
     }
-    assert!(std::fs::read(&path).unwrap() == bytes);
+    assert!(std::fs::read(path).unwrap() == later);
+    std::fs::write(path, &whole).unwrap();
 }
 
 #[test]
