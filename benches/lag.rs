@@ -1,7 +1,7 @@
 //! The log and the indexes alone, in one process: how long acknowledged events are not yet searchable while segments
-//! roll, how much memory indexing takes, and how fast an index grows back.
+//! roll, how much memory indexing takes, how fast an index grows back, and a thousand shards.
 //!
-//! `cargo bench -p eye-benches --bench lag -- [steady|behind]`
+//! `cargo bench -p eye-benches --bench lag -- [steady|behind|shards]`
 //!
 //! | variable | default | |
 //! | --- | --- | --- |
@@ -12,7 +12,7 @@
 //! | `EYE_BENCH_SEGMENT_MB` | 32 | bytes of a log segment; smaller than in earnest, so that many roll |
 //!
 //! `behind` appends `EYE_BENCH_COUNT` events as fast as the log takes them, waits for the index, removes it, and lets
-//! it grow back. Memory is this process's, without the events that wait to be sent.
+//! it grow back. `shards` has a thousand segments of whatever size that takes. Memory is this process's, without the events that wait to be sent.
 
 // A bench that cannot go on stops with the reason; there is nobody to hand an error to.
 #![allow(clippy::unwrap_used)]
@@ -25,8 +25,15 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+mod lag {
+    pub(crate) mod shards;
+
+    pub(crate) use super::{Store, batch};
+}
+
 use eye_index::{Index, IndexConfig, Needs};
 use eye_log::{ApplicationId, Batch, EventDraft, EventRules, Log, LogConfig};
+use lag::shards;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use workload::Events;
@@ -53,12 +60,12 @@ fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     if !arguments.iter().any(|argument| argument == "--bench") {
         println!(
-            "nothing measured: run `cargo bench -p eye-benches --bench lag -- [steady|behind]`"
+            "nothing measured: run `cargo bench -p eye-benches --bench lag -- [steady|behind|shards]`"
         );
         return;
     }
     let wanted = |name: &str| arguments.iter().any(|argument| argument == name);
-    let all = !wanted("steady") && !wanted("behind");
+    let all = !["steady", "behind", "shards"].into_iter().any(wanted);
     let events = Events::of_the_environment(setting("EYE_BENCH_COUNT", 300_000));
     println!("{} events of {}", events.len(), events.name());
     if all || wanted("steady") {
@@ -66,6 +73,9 @@ fn main() {
     }
     if all || wanted("behind") {
         behind(&events);
+    }
+    if all || wanted("shards") {
+        shards::measure(&events);
     }
 }
 
@@ -111,11 +121,15 @@ struct Store {
 
 impl Store {
     fn new() -> Self {
+        Self::of_segments((setting("EYE_BENCH_SEGMENT_MB", 32) as u64) << 20)
+    }
+
+    fn of_segments(segment_max_bytes: u64) -> Self {
         let beside = std::env::current_exe().unwrap();
         let beside = beside.parent().unwrap();
         let folder = tempfile::TempDir::with_prefix_in("eye-bench-", beside).unwrap();
         let config = LogConfig {
-            segment_max_bytes: (setting("EYE_BENCH_SEGMENT_MB", 32) as u64) << 20,
+            segment_max_bytes,
             ..LogConfig::default()
         };
         let (log, _) = Log::open(&folder.path().join("log"), config).unwrap();

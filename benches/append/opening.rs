@@ -4,17 +4,12 @@ use super::{Ids, batch_of, median, send};
 use eye_log::{Log, LogConfig};
 use std::time::Instant;
 use workload::Events;
+use workload::process::raise_open_files;
 
 const FILES: usize = 1000;
 
 pub(crate) fn measure() {
-    // A process may hold 1,024 files open unless somebody asks for more, and the service does.
-    let files = rustix::process::getrlimit(rustix::process::Resource::Nofile);
-    let more = rustix::process::Rlimit {
-        current: files.maximum,
-        maximum: files.maximum,
-    };
-    rustix::process::setrlimit(rustix::process::Resource::Nofile, more).unwrap();
+    raise_open_files();
     let folder = tempfile::tempdir().unwrap();
     let config = LogConfig {
         segment_max_bytes: 64 << 10,

@@ -54,6 +54,17 @@ pub fn sealed_files_open(process: u32) -> usize {
         .count()
 }
 
+/// Lets this process have as many files open as it may: 1,024 unless somebody asks for more, and the service does.
+pub fn raise_open_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    let all = Rlimit {
+        current: maximum,
+        maximum,
+    };
+    setrlimit(Resource::Nofile, all).expect("a process may go up to its own limit");
+}
+
 /// Returns the bytes that a folder takes on the disk (as allocated, as `du` counts).
 pub fn bytes_on_disk(folder: &Path) -> u64 {
     use std::os::unix::fs::MetadataExt;
