@@ -194,6 +194,11 @@ impl From<ReadError> for Failed {
     }
 }
 
+/// Names what was being done to which file.
+pub(crate) fn io_of(doing: &str, name: &str, error: &std::io::Error) -> std::io::Error {
+    std::io::Error::new(error.kind(), format!("{doing} {name}: {error}"))
+}
+
 impl Failed {
     /// Names the folder.
     pub(crate) fn within(self, folder: &std::path::Path) -> OpenError {

@@ -19,7 +19,7 @@ use crate::format::file_name::SealedName;
 use crate::format::seal::Hash;
 use crate::offset::Offset;
 use crate::recovery::manifests;
-use crate::recovery::{Failed, open_segment};
+use crate::recovery::{Failed, io_of, open_segment};
 use crate::sealed::{SealedFile, SealedShared};
 use crate::segment::Segment;
 use crate::storage::{Disk, Storage};
@@ -185,7 +185,7 @@ fn open_once(storage: &dyn Storage) -> io::Result<Opened> {
     };
     let manifest = match manifests::read(storage, &names) {
         Ok(found) => found.manifest,
-        Err(Failed::Io(_, _, error)) => return Err(error),
+        Err(Failed::Io(doing, name, error)) => return Err(io_of(doing, &name, &error)),
         Err(Failed::Damaged(damage)) => {
             opened.damage.push(damage);
             manifests::guess(storage, &names)
@@ -213,7 +213,7 @@ fn open_once(storage: &dyn Storage) -> io::Result<Opened> {
                 opened.sealed.push(Arc::new(file));
             }
             Err(ReadError::Damaged(damage)) => opened.damage.push(damage),
-            Err(ReadError::Io { message, .. }) => return Err(io::Error::other(message)),
+            Err(error) => return Err(as_io(error)),
         }
     }
     let sealed_end = manifest.files.last().map_or(0, |entry| entry.end);
@@ -254,7 +254,7 @@ fn open_once(storage: &dyn Storage) -> io::Result<Opened> {
                     what: crate::sealed::MISSING.to_owned(),
                 });
             }
-            Err(Failed::Io(_, _, error)) => return Err(error),
+            Err(Failed::Io(doing, name, error)) => return Err(io_of(doing, &name, &error)),
         }
     }
     if opened.raw.is_empty() && sealed_end > 0 {

@@ -439,12 +439,13 @@ fn a_file_of_a_later_format_is_left_alone_by_opening_and_by_repair() {
     let raw = file_name::segment(*rolled(folder.path()).last().unwrap());
     let sealed = &sealed(folder.path())[0].file;
     for name in [&raw, sealed] {
-        refused_of_a_later_format(folder.path(), &folder.path().join(name));
+        refused_of_a_later_format(folder.path(), name);
     }
 }
 
 /// Gives a file the version after this one's, tries what reads it, and puts it back.
-fn refused_of_a_later_format(folder: &Path, path: &Path) {
+fn refused_of_a_later_format(folder: &Path, name: &str) {
+    let path = &folder.join(name);
     let whole = std::fs::read(path).unwrap();
     let mut later = whole.clone();
     later[8..12].copy_from_slice(&(FORMAT_VERSION + 1).to_le_bytes());
@@ -460,6 +461,7 @@ fn refused_of_a_later_format(folder: &Path, path: &Path) {
         verified.to_string(),
     ] {
         assert!(error.contains("a later program wrote"), "{error}");
+        assert!(error.contains(name), "{error}");
         assert!(!error.contains("damage"), "{error}");
     }
     assert!(std::fs::read(path).unwrap() == later);

@@ -15,7 +15,7 @@ use crate::format::manifest::Manifest;
 use crate::format::segment_header::{SEGMENT_HEADER_BYTES, SegmentHeader};
 use crate::format::{FORMAT_VERSION, aligned, salt_in};
 use crate::offset::Offset;
-use crate::recovery::{Failed, open_segment};
+use crate::recovery::{Failed, io_of, open_segment};
 use crate::sealed::{SealedFile, SealedShared};
 use crate::sealing::SealError;
 use crate::segment::Segment;
@@ -172,7 +172,7 @@ pub(super) fn look(
         let next = bases.get(place + 1).copied();
         let (segment, headless) = match open_segment(storage, base) {
             Ok(segment) => (Some(segment), false),
-            Err(Failed::Io(_, _, error)) => return Err(error.into()),
+            Err(Failed::Io(doing, name, error)) => return Err(io_of(doing, &name, &error).into()),
             Err(Failed::Damaged(_)) => (without_header(storage, base, manifest.store)?, true),
         };
         let finding = match segment {
