@@ -26,7 +26,7 @@ use crate::offset::Offset;
 use crate::pieces::Piece;
 use crate::queue::Next;
 use crate::record::{BlockChange, MaintenanceRecord, Note, Reason, Record};
-use crate::recovery::{Failed, OpenReport, Recovered, manifests};
+use crate::recovery::{Failed, OpenReport, Recovered, io_of, manifests};
 use crate::registry::{Actor, Change, Registry};
 use crate::sealed::SealedShared;
 use crate::sealing::{NO_BLOCK, SealError};
@@ -88,10 +88,10 @@ pub(crate) fn repair_in(
     let mut report = RepairReport::default();
     let manifest = match manifests::read(storage.as_ref(), &names) {
         Ok(found) => found.manifest,
-        Err(Failed::Io(_, _, error)) => return Err(error.into()),
+        Err(Failed::Io(doing, name, error)) => return Err(io_of(doing, &name, &error).into()),
         Err(Failed::Damaged(_)) => {
             report.manifest = true;
-            manifests::guess(storage.as_ref(), &names)
+            manifests::guess(storage.as_ref(), &names)?
         }
     };
     let sealed = Arc::new(SealedShared::default());

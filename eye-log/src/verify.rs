@@ -188,7 +188,7 @@ fn open_once(storage: &dyn Storage) -> io::Result<Opened> {
         Err(Failed::Io(doing, name, error)) => return Err(io_of(doing, &name, &error)),
         Err(Failed::Damaged(damage)) => {
             opened.damage.push(damage);
-            manifests::guess(storage, &names)
+            manifests::guess(storage, &names)?
         }
     };
     opened.durable_end = manifest.durable_end;

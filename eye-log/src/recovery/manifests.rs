@@ -1,8 +1,9 @@
 //! Reads the two copies of the manifest and decides which one counts.
 
+use std::io;
 use std::sync::Arc;
 
-use crate::error::Damage;
+use crate::error::{Damage, ReadError};
 use crate::files::MANIFESTS;
 use crate::format::file_name;
 use crate::format::manifest::Manifest;
@@ -93,8 +94,9 @@ pub(crate) fn read(storage: &dyn Storage, names: &[String]) -> Result<Found, Fai
 }
 
 /// Puts together, from the names of the sealed files, what the manifest may have said: of files for the same range the
-/// latest generation, as far as they follow one another. For looking at a log whose manifest is lost, and for repair.
-pub(crate) fn guess(storage: &dyn Storage, names: &[String]) -> Manifest {
+/// latest generation, as far as they follow one another. For looking at a log whose manifest is lost, and for repair. Fails where
+/// a file is there and cannot be read, for which no other one may be taken.
+pub(crate) fn guess(storage: &dyn Storage, names: &[String]) -> io::Result<Manifest> {
     let mut sealed: Vec<_> = names
         .iter()
         .filter_map(|name| file_name::sealed_of(name))
@@ -108,15 +110,17 @@ pub(crate) fn guess(storage: &dyn Storage, names: &[String]) -> Manifest {
         if name.base != expected {
             continue;
         }
-        let Ok(file) = SealedFile::open(storage, &name, shared.clone()) else {
-            continue;
+        let file = match SealedFile::open(storage, &name, shared.clone()) {
+            Ok(file) => file,
+            Err(ReadError::Damaged(_)) => continue,
+            Err(error) => return Err(io::Error::other(error)),
         };
         manifest.store = file.header.store;
         manifest.files.push(file.manifest_entry());
         expected = name.end;
     }
     manifest.durable_end = expected;
-    manifest
+    Ok(manifest)
 }
 
 fn read_copy(storage: &dyn Storage, name: &str) -> Result<Result<Manifest, String>, Failed> {
