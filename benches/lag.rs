@@ -12,7 +12,8 @@
 //! | `EYE_BENCH_SEGMENT_MB` | 32 | bytes of a log segment; smaller than in earnest, so that many roll |
 //!
 //! `behind` appends `EYE_BENCH_COUNT` events as fast as the log takes them, waits for the index, removes it, and lets
-//! it grow back. `shards` has a thousand segments of whatever size that takes. Memory is this process's, without the events that wait to be sent.
+//! it grow back. `shards` has a thousand segments of whatever size that takes. Memory is this process's, without the
+//! events that wait to be sent.
 
 // A bench that cannot go on stops with the reason; there is nobody to hand an error to.
 #![allow(clippy::unwrap_used)]

@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use eye_index::search::parse::parse;
-use eye_index::{Index, IndexConfig, Needs, Order, SearchRequest};
+use eye_index::{Index, IndexConfig, Needs, SearchRequest};
 use workload::Events;
-use workload::process::{anonymous_bytes, raise_open_files};
+use workload::process::raise_open_files;
 use workload::report::median;
 
 use super::{Store, batch};
@@ -16,6 +16,7 @@ const SHARDS: usize = 1_000;
 const RARE: std::ops::RangeInclusive<usize> = 2..=50;
 const WORDS: usize = 50;
 const ROUNDS: usize = 4;
+const OPENINGS: usize = 5;
 
 /// Fills a log of a thousand segments, whose shards nobody merges; opens them and asks; then lets them be merged and does it
 /// again.
@@ -63,23 +64,21 @@ fn open_and_ask(name: &str, store: &Store, config: IndexConfig, words: &[String]
     let folder = store.index_folder();
     let shards = std::fs::read_dir(folder.join("shards")).unwrap().count();
     let mut opened = Vec::new();
-    for _ in 0..5 {
+    for _ in 0..OPENINGS {
         let began = Instant::now();
         let index = Index::open(&folder, &store.log, config.clone()).unwrap();
         opened.push(began.elapsed().as_secs_f64() * 1e3);
         index.close();
     }
-    let before = anonymous_bytes(std::process::id());
     let index = Index::open(&folder, &store.log, config).unwrap();
     let took = ask(&index, store, words);
     println!(
-        "shards, {name}: {shards} folders, {} segments: opened in {:.0} ms (median of {}); newest 20 of a rare word p50 {:.2}, p95 {:.2} ms; {} MB more anonymous memory",
+        "shards, {name}: {shards} folders, {} segments: opened in {:.0} ms (median of {}); newest 20 of a rare word p50 {:.2}, p95 {:.2} ms",
         index.status().parts,
-        median(opened.clone()),
-        opened.len(),
+        median(opened),
+        OPENINGS,
         took[took.len() / 2],
         took[took.len() * 95 / 100],
-        anonymous_bytes(std::process::id()).saturating_sub(before) >> 20,
     );
     index.close();
 }
@@ -89,21 +88,12 @@ fn ask(index: &Index, store: &Store, words: &[String]) -> Vec<f64> {
     let mut took = Vec::new();
     for round in 0..=ROUNDS {
         for word in words {
-            let request = SearchRequest {
-                query: parse(word).unwrap(),
-                registry: store.log.registry(),
-                application: None,
-                from: None,
-                to: None,
-                category: None,
-                name: None,
-                session: None,
-                as_of: store.log.reader().durable_end(),
-                order: Order::NewestFirst,
-                after: None,
-                limit: 20,
-                deadline: None,
-            };
+            let request = SearchRequest::new(
+                parse(word).unwrap(),
+                store.log.registry(),
+                store.log.reader().durable_end(),
+                20,
+            );
             let began = Instant::now();
             let answer = index.search(&request).unwrap();
             let milliseconds = began.elapsed().as_secs_f64() * 1e3;

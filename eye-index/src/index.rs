@@ -437,27 +437,14 @@ impl Index {
     /// Returns where events with an id lie, newest first; clients may have used the same id in several applications.
     /// Blocks.
     pub fn event_offsets_of_id(&self, id: Uuid, as_of: Offset) -> Result<Vec<Offset>, SearchError> {
-        let request = SearchRequest {
-            query: Clause {
-                kind: Kind::Field {
-                    field: Field::Id,
-                    test: Test::Id(id),
-                },
-                span: Span::default(),
+        let query = Clause {
+            kind: Kind::Field {
+                field: Field::Id,
+                test: Test::Id(id),
             },
-            registry: Arc::default(),
-            application: None,
-            from: None,
-            to: None,
-            category: None,
-            name: None,
-            session: None,
-            as_of,
-            order: Order::NewestFirst,
-            after: None,
-            limit: SAME_ID_MAX,
-            deadline: None,
+            span: Span::default(),
         };
+        let request = SearchRequest::new(query, Arc::default(), as_of, SAME_ID_MAX);
         let mut offsets: Vec<Offset> = self
             .search(&request)?
             .hits

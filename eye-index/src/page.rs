@@ -39,6 +39,27 @@ pub struct SearchRequest {
     pub deadline: Option<Instant>,
 }
 
+impl SearchRequest {
+    /// Asks for what matches below an offset, of all applications and times, the newest first, a number at most.
+    pub fn new(query: Clause, registry: Arc<Registry>, as_of: Offset, limit: usize) -> Self {
+        Self {
+            query,
+            registry,
+            application: None,
+            from: None,
+            to: None,
+            category: None,
+            name: None,
+            session: None,
+            as_of,
+            order: Order::NewestFirst,
+            after: None,
+            limit,
+            deadline: None,
+        }
+    }
+}
+
 /// An order of events. Ties go by offset, in the direction of the order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Order {

@@ -95,19 +95,8 @@ impl Store {
             self.index.status()
         );
         SearchRequest {
-            query: parse(q).unwrap(),
-            registry: self.log.registry(),
-            application: None,
-            from: None,
-            to: None,
-            category: None,
-            name: None,
-            session: None,
-            as_of: end,
             order,
-            after: None,
-            limit,
-            deadline: None,
+            ..SearchRequest::new(parse(q).unwrap(), self.log.registry(), end, limit)
         }
     }
 

@@ -109,19 +109,13 @@ impl Store {
 
     fn request(&self, q: &str, order: Order) -> SearchRequest {
         SearchRequest {
-            query: parse(q).unwrap(),
-            registry: self.log.registry(),
-            application: None,
-            from: None,
-            to: None,
-            category: None,
-            name: None,
-            session: None,
-            as_of: self.caught_up(),
             order,
-            after: None,
-            limit: 5000,
-            deadline: None,
+            ..SearchRequest::new(
+                parse(q).unwrap(),
+                self.log.registry(),
+                self.caught_up(),
+                5000,
+            )
         }
     }
 
