@@ -7,6 +7,7 @@
 //! are written again, the same.
 
 mod block;
+mod bucket;
 mod store;
 mod tail;
 
@@ -166,8 +167,7 @@ impl Catalog {
             self.forget(gone);
             let old = self.store();
             let written = old.checkpoint()?;
-            let generation = old.generation.wrapping_add(1);
-            let next = Arc::new(Store::create(&self.folder, generation)?);
+            let next = Arc::new(old.create_next(&self.folder)?);
             // What is written from here on goes to both.
             writing.next = Some(next.clone());
             (old, next, written)
@@ -289,16 +289,22 @@ fn copy(
     stop: &dyn Fn() -> bool,
 ) -> Result<(), IndexError> {
     let mut writer = Writer::new(next);
-    for block in old.all() {
-        let (session, base, mut block) = block?;
+    for entry in old.all() {
+        let (bucket, base, mut blocks) = entry?;
         if stop() {
             return Err(IndexError::Catalog(
                 "stopped while it was rewritten".to_owned(),
             ));
         }
-        block.entries.retain(|entry| !gone.contains(entry.offset));
-        if base < written && !block.entries.is_empty() {
-            writer.push(session, base, &block)?;
+        if base >= written {
+            continue;
+        }
+        blocks.retain_mut(|(_, block)| {
+            block.entries.retain(|entry| !gone.contains(entry.offset));
+            !block.entries.is_empty()
+        });
+        if !blocks.is_empty() {
+            writer.push(bucket, base, blocks.iter().map(|(id, block)| (*id, block)))?;
         }
     }
     writer.finish(None)
@@ -437,7 +443,9 @@ mod tests {
         };
         let store = catalog.store();
         let mut writer = Writer::new(&store);
-        writer.push(Uuid::from_u128(1), 2, &block).unwrap();
+        let session = Uuid::from_u128(1);
+        let blocks = std::iter::once((session, &block));
+        writer.push(store.bucket(session), 2, blocks).unwrap();
         writer.finish(None).unwrap();
         // Closing does not wait for all of sled's threads; on a busy machine this came back without its first segment.
         store.sync().unwrap();

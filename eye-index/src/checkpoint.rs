@@ -13,7 +13,7 @@ use uuid::Uuid;
 use crate::error::IndexError;
 
 /// Raised whenever the meaning of anything in the folder changes.
-pub(crate) const INDEX_FORMAT: u32 = 2;
+pub(crate) const INDEX_FORMAT: u32 = 3;
 const FILE: &str = "state.json";
 
 #[derive(Debug, Serialize, Deserialize)]

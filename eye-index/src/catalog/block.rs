@@ -50,7 +50,7 @@ impl Block {
     }
 }
 
-fn push(out: &mut Vec<u8>, mut value: u64) {
+pub(super) fn push(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         out.push(value.to_le_bytes()[0] | 0x80);
         value >>= 7;
@@ -58,7 +58,7 @@ fn push(out: &mut Vec<u8>, mut value: u64) {
     out.push(value.to_le_bytes()[0]);
 }
 
-fn take(bytes: &mut &[u8]) -> Option<u64> {
+pub(super) fn take(bytes: &mut &[u8]) -> Option<u64> {
     let (mut value, mut shift) = (0u64, 0);
     loop {
         let (byte, rest) = bytes.split_first()?;

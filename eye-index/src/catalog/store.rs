@@ -1,7 +1,9 @@
 //! The catalog's database: one sled folder per generation, since sled never gives back what it once wrote.
 //!
 //! What must stay true: `catalog.json` names the generation that counts; others are left over from a rewriting that
-//! was broken off or has ended, and are removed when the catalog is opened.
+//! was broken off or has ended, and are removed when the catalog is opened. What sessions of one bucket have in one
+//! segment is one entry: sled takes some 250 bytes of memory for every sixteen entries at most, however long they are.
+//! The generations have one seed in common, so that a bucket is copied as a whole.
 
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
@@ -12,14 +14,18 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::Block;
+use super::bucket::{self, Blocks, Bucket, Seed};
 use crate::checkpoint::{sync_files, write_synced};
 use crate::error::IndexError;
 
 const CHECKPOINT_KEY: &[u8] = b"c";
-const SESSION_PREFIX: u8 = b's';
+const SEED_KEY: &[u8] = b"s";
+const BUCKET_PREFIX: u8 = b'b';
+/// Prefix, bucket, segment.
+const KEY_LENGTH: usize = 1 + 2 + 8;
 /// As sled counts, which is by what nodes take in the file: unpacked they take three times as much.
 const CACHE_BYTES: u64 = 8 << 20;
-/// So many blocks go into one batch: readers wait while one is applied.
+/// A batch has so many blocks, and those of one bucket more at most: readers wait while one is applied.
 pub(super) const BATCH_BLOCKS: usize = 1_000;
 /// How often sled is made to let go of nodes after a batch: each time frees what some five hundred changes have replaced, once nobody
 /// reads it any more.
@@ -39,6 +45,7 @@ pub(super) struct Store {
     pub(super) generation: u32,
     folder: PathBuf,
     db: sled::Db,
+    seed: Seed,
 }
 
 impl Store {
@@ -55,29 +62,40 @@ impl Store {
                 std::fs::remove_dir_all(&other).map_err(IndexError::io("removing", &other))?;
             }
         }
-        match try_open(&folder) {
-            Ok(db) => Ok(Self {
+        if !folder.exists() {
+            return Self::create(index, generation, Seed::new());
+        }
+        match try_open(&folder).and_then(|db| Ok((seed_in(&db)?, db))) {
+            Ok((seed, db)) => Ok(Self {
                 generation,
                 folder,
                 db,
+                seed,
             }),
             Err(error) => {
                 tracing::warn!(%error, "the catalog cannot be opened; it is built again from the log");
-                Self::create(index, generation)
+                Self::create(index, generation, Seed::new())
             }
         }
     }
 
-    /// Begins a generation with nothing in it.
-    pub(super) fn create(index: &Path, generation: u32) -> Result<Self, IndexError> {
+    fn create(index: &Path, generation: u32, seed: Seed) -> Result<Self, IndexError> {
         let folder = folder_of(index, generation);
         remove(&folder)?;
         let db = try_open(&folder).map_err(IndexError::Catalog)?;
+        db.insert(SEED_KEY, seed.as_bytes())?;
+        db.flush()?;
         Ok(Self {
             generation,
             folder,
             db,
+            seed,
         })
+    }
+
+    /// Begins the next generation, with nothing in it.
+    pub(super) fn create_next(&self, index: &Path) -> Result<Self, IndexError> {
+        Self::create(index, self.generation.wrapping_add(1), self.seed)
     }
 
     /// Makes this the generation that counts, from the next opening on.
@@ -117,16 +135,26 @@ impl Store {
         Ok(end.unwrap_or(0))
     }
 
-    /// Writes blocks of one segment, and last the checkpoint: what is beyond it counts for nothing.
+    /// Returns the bucket that a session is in.
+    pub(super) fn bucket(&self, session: Uuid) -> Bucket {
+        self.seed.bucket(session)
+    }
+
+    /// Writes all blocks of one segment, and last the checkpoint: what is beyond it counts for nothing.
     pub(super) fn write<'b>(
         &self,
         base: Offset,
         blocks: impl Iterator<Item = (Uuid, &'b Block)>,
         checkpoint: Offset,
     ) -> Result<(), IndexError> {
+        let mut blocks: Vec<(Bucket, Uuid, &Block)> = blocks
+            .map(|(session, block)| (self.bucket(session), session, block))
+            .collect();
+        blocks.sort_unstable_by_key(|(bucket, session, _)| (*bucket, *session));
         let mut writer = Writer::new(self);
-        for (session, block) in blocks {
-            writer.push(session, base, block)?;
+        for blocks in blocks.chunk_by(|one, next| one.0 == next.0) {
+            let sessions = blocks.iter().map(|(_, session, block)| (*session, *block));
+            writer.push(blocks[0].0, base, sessions)?;
         }
         writer.finish(Some(checkpoint))
     }
@@ -137,24 +165,34 @@ impl Store {
         session: Uuid,
         below: Offset,
     ) -> impl Iterator<Item = Result<Block, IndexError>> {
-        self.db
-            .range(key(session, 0)..key(session, below))
-            .map(|pair| Block::decode(&pair?.1).ok_or_else(unreadable))
+        let bucket = self.bucket(session);
+        let entries = self.db.range(key(bucket, 0)..key(bucket, below));
+        entries.filter_map(move |entry| match entry {
+            Ok((_, value)) => Blocks(&value)
+                .find(|entry| entry.is_none_or(|(id, _)| id == session))
+                .map(|entry| {
+                    entry
+                        .and_then(|(_, block)| Block::decode(block))
+                        .ok_or_else(unreadable)
+                }),
+            Err(error) => Some(Err(error.into())),
+        })
     }
 
-    /// Returns every block: session, segment, block. A session's stand together.
-    pub(super) fn all(&self) -> impl Iterator<Item = Result<(Uuid, Offset, Block), IndexError>> {
-        self.db.scan_prefix([SESSION_PREFIX]).map(|pair| {
-            let (key, value) = pair?;
-            let session = key.get(1..17).and_then(|id| Uuid::from_slice(id).ok());
-            let base = key.get(17..).and_then(|base| base.try_into().ok());
-            let block = Block::decode(&value);
-            match (session, base, block) {
-                (Some(session), Some(base), Some(block)) => {
-                    Ok((session, Offset::from_be_bytes(base), block))
-                }
-                _ => Err(unreadable()),
-            }
+    /// Returns everything: bucket, segment, and the sessions' blocks.
+    pub(super) fn all(
+        &self,
+    ) -> impl Iterator<Item = Result<(Bucket, Offset, Vec<(Uuid, Block)>), IndexError>> {
+        self.db.scan_prefix([BUCKET_PREFIX]).map(|entry| {
+            let (key, value) = entry?;
+            let (bucket, base) = of_key(&key).ok_or_else(unreadable)?;
+            let blocks = Blocks(&value)
+                .map(|entry| {
+                    entry.and_then(|(session, block)| Some((session, Block::decode(block)?)))
+                })
+                .collect::<Option<_>>()
+                .ok_or_else(unreadable)?;
+            Ok((bucket, base, blocks))
         })
     }
 
@@ -198,16 +236,17 @@ impl<'s> Writer<'s> {
         }
     }
 
-    pub(super) fn push(
+    /// Puts down what the sessions of one bucket have in one segment, all of it.
+    pub(super) fn push<'b>(
         &mut self,
-        session: Uuid,
+        bucket: Bucket,
         base: Offset,
-        block: &Block,
+        blocks: impl Iterator<Item = (Uuid, &'b Block)>,
     ) -> Result<(), IndexError> {
-        self.batch
-            .insert(key(session, base).as_slice(), block.encode());
-        self.blocks += 1;
-        if self.blocks == BATCH_BLOCKS {
+        let blocks = blocks.inspect(|_| self.blocks += 1);
+        let value = bucket::encode(blocks);
+        self.batch.insert(key(bucket, base).as_slice(), value);
+        if self.blocks >= BATCH_BLOCKS {
             self.store.apply(std::mem::take(&mut self.batch))?;
             self.blocks = 0;
         }
@@ -294,12 +333,27 @@ fn is_locked(error: &sled::Error) -> bool {
     matches!(error, sled::Error::Io(error) if error.to_string().contains("could not acquire lock"))
 }
 
-fn key(session: Uuid, base: Offset) -> Vec<u8> {
-    let mut key = Vec::with_capacity(25);
-    key.push(SESSION_PREFIX);
-    key.extend_from_slice(session.as_bytes());
-    key.extend_from_slice(&base.to_be_bytes());
+fn seed_in(db: &sled::Db) -> Result<Seed, String> {
+    let bytes = db.get(SEED_KEY).map_err(|error| error.to_string())?;
+    bytes
+        .and_then(|bytes| Seed::from_bytes(&bytes))
+        .ok_or_else(|| "it does not say how its sessions are spread".to_owned())
+}
+
+fn key(bucket: Bucket, base: Offset) -> [u8; KEY_LENGTH] {
+    let mut key = [BUCKET_PREFIX; KEY_LENGTH];
+    key[1..3].copy_from_slice(&bucket.0.to_be_bytes());
+    key[3..].copy_from_slice(&base.to_be_bytes());
     key
+}
+
+fn of_key(key: &[u8]) -> Option<(Bucket, Offset)> {
+    let (bucket, base) = key.strip_prefix(&[BUCKET_PREFIX])?.split_first_chunk()?;
+    let base = base.try_into().ok()?;
+    Some((
+        Bucket(u16::from_be_bytes(*bucket)),
+        Offset::from_be_bytes(base),
+    ))
 }
 
 #[cfg(test)]
@@ -313,7 +367,7 @@ mod tests {
     #[test]
     fn what_a_batch_has_replaced_is_freed_within_the_next_ones() {
         let folder = tempfile::tempdir().unwrap();
-        let store = Store::create(folder.path(), 0).unwrap();
+        let store = Store::open(folder.path()).unwrap();
         let block = Block {
             application: eye_log::ApplicationId(1),
             entries: Vec::new(),
