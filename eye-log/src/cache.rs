@@ -1,16 +1,17 @@
-//! What readers of sealed files keep decoded, within a bound.
-
-use std::sync::Arc;
+//! What readers of sealed files keep decoded and open, within a bound.
 
 use std::hash::Hash;
+use std::io;
+use std::sync::Arc;
 
 use quick_cache::sync::{Cache as Quick, DefaultLifecycle};
-use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
+use quick_cache::{DefaultHashBuilder, OptionsBuilder, UnitWeighter, Weighter};
 
 use crate::error::ReadError;
 use crate::format::block::Block;
 use crate::format::sealed_footer::BlockEntry;
 use crate::offset::Offset;
+use crate::storage::StorageFile;
 
 /// Bytes of decoded blocks, over all files.
 const BLOCKS_BYTES: u64 = 6 << 20;
@@ -18,15 +19,18 @@ const BLOCKS_BYTES: u64 = 6 << 20;
 const LISTS_BYTES: u64 = 6 << 20;
 /// About how many things that is.
 const CACHE_ITEMS: usize = 256;
+/// How many files stay open after they were read. Opening one again takes some microseconds, reading a block of it seventy.
+const OPEN_FILES: u64 = 16;
 /// Into so many parts, each with its own lock and its own share of the bytes, the blocks are divided; what is larger than a share
 /// is not kept at all. Without a number there are four for each processor.
 const BLOCKS_SHARDS: usize = 4;
 
-/// Decoded parts of sealed files.
+/// Decoded parts of sealed files, and the files last read.
 #[derive(Debug)]
 pub(crate) struct Cache {
     blocks: Quick<(u64, usize), Arc<Block>, Bytes>,
     lists: Quick<u64, Arc<Vec<BlockEntry>>, Bytes>,
+    files: Quick<u64, Arc<dyn StorageFile>, UnitWeighter>,
 }
 
 #[derive(Debug, Clone)]
@@ -47,25 +51,27 @@ impl Weighter<u64, Arc<Vec<BlockEntry>>> for Bytes {
 impl Default for Cache {
     fn default() -> Self {
         Self {
-            blocks: bounded(BLOCKS_BYTES, BLOCKS_SHARDS),
-            lists: bounded(LISTS_BYTES, 1),
+            blocks: bounded(BLOCKS_BYTES, BLOCKS_SHARDS, Bytes),
+            lists: bounded(LISTS_BYTES, 1, Bytes),
+            files: bounded(OPEN_FILES, 1, UnitWeighter),
         }
     }
 }
 
-fn bounded<K: Eq + Hash, V: Clone>(bytes: u64, shards: usize) -> Quick<K, V, Bytes>
-where
-    Bytes: Weighter<K, V>,
-{
+fn bounded<K: Eq + Hash, V: Clone, W: Weighter<K, V> + Clone>(
+    capacity: u64,
+    shards: usize,
+    weighter: W,
+) -> Quick<K, V, W> {
     let options = OptionsBuilder::new()
         .estimated_items_capacity(CACHE_ITEMS)
-        .weight_capacity(bytes)
+        .weight_capacity(capacity)
         .shards(shards)
         .build()
         .expect("both capacities are given");
     Quick::with_options(
         options,
-        Bytes,
+        weighter,
         DefaultHashBuilder::default(),
         DefaultLifecycle::default(),
     )
@@ -100,6 +106,20 @@ impl Cache {
     ) -> Result<Arc<Vec<BlockEntry>>, ReadError> {
         self.lists
             .get_or_insert_with(&file, || read().map(Arc::new))
+    }
+
+    /// Returns the file numbered `file`, opened by `open` if it is not here.
+    pub(crate) fn file(
+        &self,
+        file: u64,
+        open: impl FnOnce() -> io::Result<Arc<dyn StorageFile>>,
+    ) -> io::Result<Arc<dyn StorageFile>> {
+        self.files.get_or_insert_with(&file, open)
+    }
+
+    /// Lets go of a file.
+    pub(crate) fn close(&self, file: u64) {
+        self.files.remove(&file);
     }
 }
 

@@ -121,11 +121,17 @@ impl Files {
     }
 
     /// Puts a sealed file, which is on the disk under its name, in the place of the files of its range: enters it in
-    /// the manifest, then takes the replaced files away. The new file counts once this has returned.
+    /// the manifest, then takes the replaced files away, which stay open for those who have them. The new file counts
+    /// once this has returned.
     pub(crate) fn replace(&self, storage: &dyn Storage, file: SealedFile) -> io::Result<()> {
         let range = file.range();
         let inside = |base: Offset| range.contains(&base);
         let entry = file.manifest_entry();
+        for piece in self.pieces().iter().filter(|piece| inside(piece.base())) {
+            if let Piece::Sealed(file) = piece {
+                file.keep_open()?;
+            }
+        }
         self.write(storage, MANIFESTS.len(), |manifest| {
             manifest.files.retain(|old| !inside(old.base));
             let place = manifest.files.partition_point(|old| old.base < entry.base);

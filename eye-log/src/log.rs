@@ -173,7 +173,7 @@ impl Log {
             }
         };
         let window = i64::try_from(config.idempotency_window.as_micros()).unwrap_or(i64::MAX);
-        let sealed = Arc::new(SealedShared::default());
+        let sealed = Arc::new(SealedShared::of_owner(storage.clone()));
         settle(storage.as_ref()).map_err(io("syncing what the last process left in"))?;
         let mut found = recovery::recover(storage.as_ref(), &sealed, window, Mode::Write)
             .map_err(|failed| failed.within(folder))?;

@@ -5,9 +5,10 @@
 mod contents;
 mod table;
 
+use std::io;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 pub(crate) use contents::Contents;
 
@@ -33,6 +34,8 @@ pub(crate) const MISSING: &str = "the file is missing";
 /// What all sealed files of a log share.
 #[derive(Debug, Default)]
 pub(crate) struct SealedShared {
+    /// Where files are opened again; without it every file stays open, since another process may take it away.
+    storage: Option<Arc<dyn Storage>>,
     cache: Cache,
     /// What was found damaged, until it is repaired.
     damage: Mutex<Vec<Damage>>,
@@ -44,6 +47,15 @@ pub(crate) struct SealedShared {
 const DAMAGE_KEPT: usize = 1000;
 
 impl SealedShared {
+    /// For the process that alone replaces files in this folder: but for those that were read last, they need not stay
+    /// open.
+    pub(crate) fn of_owner(storage: Arc<dyn Storage>) -> Self {
+        Self {
+            storage: Some(storage),
+            ..Self::default()
+        }
+    }
+
     /// Remembers damage; health shows it.
     pub(crate) fn note(&self, damage: &Damage) {
         let mut known = self.damage.lock().unwrap_or_else(PoisonError::into_inner);
@@ -60,14 +72,15 @@ impl SealedShared {
     }
 }
 
-/// An open sealed file.
+/// A sealed file whose header and trailer hold.
 #[derive(Debug)]
 pub(crate) struct SealedFile {
     pub(crate) name: String,
     pub(crate) header: SealedHeader,
     pub(crate) trailer: Trailer,
-    pub(crate) file: Arc<dyn StorageFile>,
     pub(crate) file_bytes: u64,
+    /// The file, if it is to stay open as long as somebody may read it.
+    kept: OnceLock<Arc<dyn StorageFile>>,
     number: u64,
     shared: Arc<SealedShared>,
     sessions: Table,
@@ -82,7 +95,7 @@ impl SealedFile {
         shared: Arc<SealedShared>,
     ) -> Result<Self, ReadError> {
         let text = name.to_string();
-        let io = |error: std::io::Error| ReadError::Io {
+        let failed = |error: io::Error| ReadError::Io {
             file: text.clone(),
             message: error.to_string(),
         };
@@ -97,19 +110,19 @@ impl SealedFile {
         };
         let file = match storage.open(&text) {
             Ok(file) => file,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Err(damage(0, MISSING.to_owned()));
             }
-            Err(error) => return Err(io(error)),
+            Err(error) => return Err(failed(error)),
         };
-        let file_bytes = file.size().map_err(io)?;
+        let file_bytes = file.size().map_err(failed)?;
         let least = (SEGMENT_HEADER_BYTES + TRAILER_BYTES) as u64;
         if file_bytes < least {
             return Err(damage(file_bytes, format!("a file of {file_bytes} bytes")));
         }
-        let bytes = read_vec(file.as_ref(), 0, SEGMENT_HEADER_BYTES).map_err(io)?;
+        let bytes = read_vec(file.as_ref(), 0, SEGMENT_HEADER_BYTES).map_err(failed)?;
         if let Some(what) = of_a_later_program(&bytes) {
-            return Err(io(std::io::Error::other(what)));
+            return Err(failed(io::Error::other(what)));
         }
         let header = SealedHeader::decode(&bytes).map_err(|what| damage(0, what))?;
         if (header.base, header.end, header.generation) != (name.base, name.end, name.generation) {
@@ -120,7 +133,7 @@ impl SealedFile {
             return Err(damage(0, what));
         }
         let trailer_at = file_bytes - TRAILER_BYTES as u64;
-        let bytes = read_vec(file.as_ref(), trailer_at, TRAILER_BYTES).map_err(io)?;
+        let bytes = read_vec(file.as_ref(), trailer_at, TRAILER_BYTES).map_err(failed)?;
         let trailer =
             Trailer::decode(&bytes, header.salt).map_err(|what| damage(trailer_at, what))?;
         let same_range = (trailer.summary.base, trailer.summary.end) == (header.base, header.end);
@@ -129,17 +142,47 @@ impl SealedFile {
             return Err(damage(trailer_at, what));
         }
         let number = shared.next_number.fetch_add(1, Ordering::Relaxed);
+        let kept = OnceLock::new();
+        if shared.storage.is_none() {
+            kept.get_or_init(|| file);
+        }
         Ok(Self {
             name: text,
             header,
             trailer,
-            file,
             file_bytes,
+            kept,
             number,
             shared,
             sessions: Table::new(Part::Sessions, Part::SessionFilter),
             ids: Table::new(Part::Ids, Part::IdFilter),
         })
+    }
+
+    /// Returns the file, opened again if it was not read for a while.
+    pub(crate) fn opened(&self) -> io::Result<Arc<dyn StorageFile>> {
+        let kept = || self.kept.get().cloned();
+        let again = || {
+            let storage = self.shared.storage.as_ref();
+            let open = || storage.ok_or(io::ErrorKind::NotFound)?.open(&self.name);
+            self.shared.cache.file(self.number, open)
+        };
+        // One that was replaced just now is gone, but was kept open before.
+        kept()
+            .map_or_else(again, Ok)
+            .or_else(|error| kept().ok_or(error))
+    }
+
+    /// Keeps the file open from now on. To be called before its name goes: who has it goes on reading it.
+    pub(crate) fn keep_open(&self) -> io::Result<()> {
+        let file = self.opened()?;
+        self.kept.get_or_init(|| file);
+        Ok(())
+    }
+
+    /// Reads so many bytes of the file.
+    pub(crate) fn read_bytes(&self, position: u64, length: usize) -> io::Result<Vec<u8>> {
+        read_vec(self.opened()?.as_ref(), position, length)
     }
 
     /// Returns the range of its offsets.
@@ -173,9 +216,14 @@ impl SealedFile {
     }
 
     fn read(&self, position: u64, length: usize) -> Result<Vec<u8>, ReadError> {
-        read_vec(self.file.as_ref(), position, length).map_err(|error| ReadError::Io {
-            file: self.name.clone(),
-            message: error.to_string(),
+        self.read_bytes(position, length).map_err(|error| {
+            if error.kind() == io::ErrorKind::NotFound {
+                return self.damage_at(0, self.range(), MISSING.to_owned());
+            }
+            ReadError::Io {
+                file: self.name.clone(),
+                message: error.to_string(),
+            }
         })
     }
 

@@ -202,8 +202,9 @@ pub(crate) fn run(cli: Cli) -> ExitCode {
     }
 }
 
-/// Begins to log, and raises how many files may be open to what the system allows this process: every sealed file stays
-/// open, and every connection is one; the usual 1,024 is for programs that still use `select`.
+/// Begins to log, and raises how many files may be open to what the system allows this process: every connection is one,
+/// and so is every sealed file that is looked at beside a running service; the usual 1,024 is for programs that still use
+/// `select`.
 fn prepare(filter: &LogFilter, format: LogFormat) {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     logging::start(filter, format);

@@ -18,7 +18,6 @@ use crate::registry::ApplicationId;
 use crate::retention::{Cutoffs, hour_of};
 use crate::sealed::SealedFile;
 use crate::sealing::{NO_BLOCK, SealError, SealedWriter};
-use crate::storage::read_vec;
 
 /// A file written up to its footer.
 pub(super) struct Rewritten<'s> {
@@ -321,7 +320,7 @@ impl Rewritten<'_> {
         file: &SealedFile,
         entry: &BlockEntry,
     ) -> Result<([u8; BLOCK_HEADER_BYTES], Vec<u8>), SealError> {
-        let mut bytes = read_vec(file.file.as_ref(), entry.position, entry.bytes as usize)?;
+        let mut bytes = file.read_bytes(entry.position, entry.bytes as usize)?;
         let header = BlockHeader::decode(&bytes, file.header.salt)
             .map_err(|what| file.damage(entry.first, what))?;
         let stored = bytes.split_off(BLOCK_HEADER_BYTES.min(bytes.len()));

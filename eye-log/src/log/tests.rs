@@ -5,6 +5,7 @@ mod compacting;
 mod damage;
 mod failing;
 mod forging;
+mod open_files;
 mod repairing;
 
 use std::sync::mpsc;

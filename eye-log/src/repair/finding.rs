@@ -226,7 +226,7 @@ fn look_into(file: SealedFile) -> Result<Finding, RepairError> {
                 end: file.header.end,
                 generation: file.header.generation,
             };
-            return blocks(file.file.clone(), name, file.header.store);
+            return blocks(file.opened()?, name, file.header.store);
         }
         Err(error) => return Err(SealError::Read(error).into()),
     };

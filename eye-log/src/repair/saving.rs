@@ -181,7 +181,7 @@ fn patched(
             writer.footer.blocks.push(*entry);
             continue;
         }
-        let mut bytes = read_vec(file.file.as_ref(), entry.position, entry.bytes as usize)?;
+        let mut bytes = file.read_bytes(entry.position, entry.bytes as usize)?;
         let damage = |what| file.damage(entry.first, what);
         let (block, _) = Block::decode_hashed(&bytes, file.header.salt).map_err(damage)?;
         contents.take_in(&block);

@@ -191,5 +191,6 @@ impl Drop for SealedFile {
     fn drop(&mut self) {
         self.sessions.close(&self.shared);
         self.ids.close(&self.shared);
+        self.shared.cache.close(self.number);
     }
 }

@@ -119,7 +119,7 @@ impl Counting {
             .unwrap_or(0);
         let length = usize::try_from(end.saturating_sub(start)).unwrap_or(usize::MAX);
         self.bytes.resize(length, 0);
-        file.file.read_at(&mut self.bytes, start)?;
+        file.opened()?.read_at(&mut self.bytes, start)?;
         done.fetch_add(length as u64, Ordering::Relaxed);
         let mut counted = Counted::default();
         for (place, entry) in range.zip(entries) {
