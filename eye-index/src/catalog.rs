@@ -7,7 +7,7 @@
 //! are written again, the same.
 
 mod block;
-mod bucket;
+mod partition;
 mod store;
 mod tail;
 
@@ -290,7 +290,7 @@ fn copy(
 ) -> Result<(), IndexError> {
     let mut writer = Writer::new(next);
     for entry in old.all() {
-        let (bucket, base, mut blocks) = entry?;
+        let (partition, base, mut blocks) = entry?;
         if stop() {
             return Err(IndexError::Catalog(
                 "stopped while it was rewritten".to_owned(),
@@ -304,7 +304,11 @@ fn copy(
             !block.entries.is_empty()
         });
         if !blocks.is_empty() {
-            writer.push(bucket, base, blocks.iter().map(|(id, block)| (*id, block)))?;
+            writer.push(
+                partition,
+                base,
+                blocks.iter().map(|(id, block)| (*id, block)),
+            )?;
         }
     }
     writer.finish(None)
@@ -445,7 +449,7 @@ mod tests {
         let mut writer = Writer::new(&store);
         let session = Uuid::from_u128(1);
         let blocks = std::iter::once((session, &block));
-        writer.push(store.bucket(session), 2, blocks).unwrap();
+        writer.push(store.partition(session), 2, blocks).unwrap();
         writer.finish(None).unwrap();
         // Closing does not wait for all of sled's threads; on a busy machine this came back without its first segment.
         store.sync().unwrap();

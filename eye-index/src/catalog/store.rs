@@ -1,9 +1,9 @@
 //! The catalog's database: one sled folder per generation, since sled never gives back what it once wrote.
 //!
 //! What must stay true: `catalog.json` names the generation that counts; others are left over from a rewriting that
-//! was broken off or has ended, and are removed when the catalog is opened. What sessions of one bucket have in one
+//! was broken off or has ended, and are removed when the catalog is opened. What sessions of one partition have in one
 //! segment is one entry: sled takes some 250 bytes of memory for every sixteen entries at most, however long they are.
-//! The generations have one seed in common, so that a bucket is copied as a whole.
+//! The generations have one seed in common, so that a partition is copied as a whole.
 
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
@@ -14,18 +14,18 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::Block;
-use super::bucket::{self, Blocks, Bucket, Seed};
+use super::partition::{self, Blocks, Partition, Seed};
 use crate::checkpoint::{sync_files, write_synced};
 use crate::error::IndexError;
 
 const CHECKPOINT_KEY: &[u8] = b"c";
 const SEED_KEY: &[u8] = b"s";
-const BUCKET_PREFIX: u8 = b'b';
-/// Prefix, bucket, segment.
+const PARTITION_PREFIX: u8 = b'p';
+/// Prefix, partition, segment.
 const KEY_LENGTH: usize = 1 + 2 + 8;
 /// As sled counts, which is by what nodes take in the file: unpacked they take three times as much.
 const CACHE_BYTES: u64 = 8 << 20;
-/// A batch has so many blocks, and those of one bucket more at most: readers wait while one is applied.
+/// A batch has so many blocks, and those of one partition more at most: readers wait while one is applied.
 pub(super) const BATCH_BLOCKS: usize = 1_000;
 /// How often sled is made to let go of nodes after a batch: each time frees what some five hundred changes have replaced, once nobody
 /// reads it any more.
@@ -135,9 +135,9 @@ impl Store {
         Ok(end.unwrap_or(0))
     }
 
-    /// Returns the bucket that a session is in.
-    pub(super) fn bucket(&self, session: Uuid) -> Bucket {
-        self.seed.bucket(session)
+    /// Returns the partition that a session is in.
+    pub(super) fn partition(&self, session: Uuid) -> Partition {
+        self.seed.partition(session)
     }
 
     /// Writes all blocks of one segment, and last the checkpoint: what is beyond it counts for nothing.
@@ -147,10 +147,10 @@ impl Store {
         blocks: impl Iterator<Item = (Uuid, &'b Block)>,
         checkpoint: Offset,
     ) -> Result<(), IndexError> {
-        let mut blocks: Vec<(Bucket, Uuid, &Block)> = blocks
-            .map(|(session, block)| (self.bucket(session), session, block))
+        let mut blocks: Vec<(Partition, Uuid, &Block)> = blocks
+            .map(|(session, block)| (self.partition(session), session, block))
             .collect();
-        blocks.sort_unstable_by_key(|(bucket, session, _)| (*bucket, *session));
+        blocks.sort_unstable_by_key(|(partition, session, _)| (*partition, *session));
         let mut writer = Writer::new(self);
         for blocks in blocks.chunk_by(|one, next| one.0 == next.0) {
             let sessions = blocks.iter().map(|(_, session, block)| (*session, *block));
@@ -165,8 +165,8 @@ impl Store {
         session: Uuid,
         below: Offset,
     ) -> impl Iterator<Item = Result<Block, IndexError>> {
-        let bucket = self.bucket(session);
-        let entries = self.db.range(key(bucket, 0)..key(bucket, below));
+        let partition = self.partition(session);
+        let entries = self.db.range(key(partition, 0)..key(partition, below));
         entries.filter_map(move |entry| match entry {
             Ok((_, value)) => Blocks(&value)
                 .find(|entry| entry.is_none_or(|(id, _)| id == session))
@@ -179,20 +179,20 @@ impl Store {
         })
     }
 
-    /// Returns everything: bucket, segment, and the sessions' blocks.
+    /// Returns everything: partition, segment, and the sessions' blocks.
     pub(super) fn all(
         &self,
-    ) -> impl Iterator<Item = Result<(Bucket, Offset, Vec<(Uuid, Block)>), IndexError>> {
-        self.db.scan_prefix([BUCKET_PREFIX]).map(|entry| {
+    ) -> impl Iterator<Item = Result<(Partition, Offset, Vec<(Uuid, Block)>), IndexError>> {
+        self.db.scan_prefix([PARTITION_PREFIX]).map(|entry| {
             let (key, value) = entry?;
-            let (bucket, base) = of_key(&key).ok_or_else(unreadable)?;
+            let (partition, base) = of_key(&key).ok_or_else(unreadable)?;
             let blocks = Blocks(&value)
                 .map(|entry| {
                     entry.and_then(|(session, block)| Some((session, Block::decode(block)?)))
                 })
                 .collect::<Option<_>>()
                 .ok_or_else(unreadable)?;
-            Ok((bucket, base, blocks))
+            Ok((partition, base, blocks))
         })
     }
 
@@ -236,16 +236,16 @@ impl<'s> Writer<'s> {
         }
     }
 
-    /// Puts down what the sessions of one bucket have in one segment, all of it.
+    /// Puts down what the sessions of one partition have in one segment, all of it.
     pub(super) fn push<'b>(
         &mut self,
-        bucket: Bucket,
+        partition: Partition,
         base: Offset,
         blocks: impl Iterator<Item = (Uuid, &'b Block)>,
     ) -> Result<(), IndexError> {
         let blocks = blocks.inspect(|_| self.blocks += 1);
-        let value = bucket::encode(blocks);
-        self.batch.insert(key(bucket, base).as_slice(), value);
+        let value = partition::encode(blocks);
+        self.batch.insert(key(partition, base).as_slice(), value);
         if self.blocks >= BATCH_BLOCKS {
             self.store.apply(std::mem::take(&mut self.batch))?;
             self.blocks = 0;
@@ -340,18 +340,18 @@ fn seed_in(db: &sled::Db) -> Result<Seed, String> {
         .ok_or_else(|| "it does not say how its sessions are spread".to_owned())
 }
 
-fn key(bucket: Bucket, base: Offset) -> [u8; KEY_LENGTH] {
-    let mut key = [BUCKET_PREFIX; KEY_LENGTH];
-    key[1..3].copy_from_slice(&bucket.0.to_be_bytes());
+fn key(partition: Partition, base: Offset) -> [u8; KEY_LENGTH] {
+    let mut key = [PARTITION_PREFIX; KEY_LENGTH];
+    key[1..3].copy_from_slice(&partition.0.to_be_bytes());
     key[3..].copy_from_slice(&base.to_be_bytes());
     key
 }
 
-fn of_key(key: &[u8]) -> Option<(Bucket, Offset)> {
-    let (bucket, base) = key.strip_prefix(&[BUCKET_PREFIX])?.split_first_chunk()?;
+fn of_key(key: &[u8]) -> Option<(Partition, Offset)> {
+    let (partition, base) = key.strip_prefix(&[PARTITION_PREFIX])?.split_first_chunk()?;
     let base = base.try_into().ok()?;
     Some((
-        Bucket(u16::from_be_bytes(*bucket)),
+        Partition(u16::from_be_bytes(*partition)),
         Offset::from_be_bytes(base),
     ))
 }
@@ -392,5 +392,29 @@ mod tests {
             std::thread::sleep(Duration::from_millis(100));
         }
         assert_eq!(freed.load(Ordering::Relaxed), deferred);
+    }
+
+    #[test]
+    fn a_database_that_does_not_say_how_its_sessions_are_spread_is_begun_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let block = Block {
+            application: eye_log::ApplicationId(1),
+            entries: vec![super::super::Entry {
+                timestamp: 0,
+                offset: 3,
+            }],
+        };
+        let session = Uuid::from_u128(7);
+        let found = |store: &Store| store.blocks(session, 9).map(Result::unwrap).count();
+        let store = Store::open(folder.path()).unwrap();
+        let blocks = std::iter::once((session, &block));
+        store.write(0, blocks, 4).unwrap();
+        drop(store);
+        let store = Store::open(folder.path()).unwrap();
+        assert_eq!((store.checkpoint().unwrap(), found(&store)), (4, 1));
+        store.db.remove(SEED_KEY).unwrap();
+        drop(store);
+        let store = Store::open(folder.path()).unwrap();
+        assert_eq!((store.checkpoint().unwrap(), found(&store)), (0, 0));
     }
 }

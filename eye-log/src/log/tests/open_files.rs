@@ -5,7 +5,7 @@ use crate::pieces::Piece;
 use crate::sealed::MISSING;
 
 const EVENTS: u64 = 1_600;
-/// As many as stay open, and nothing else of the log is a sealed file.
+/// As many as stay open.
 const MOST: usize = 16;
 
 /// A log of many sealed files, opened again.

@@ -1,6 +1,6 @@
-//! A bucket: a share of the sessions, whose blocks of one segment are one entry of the database.
+//! A partition: a share of the sessions, whose blocks of one segment are one entry of the database.
 //!
-//! What must stay true: which bucket a session is in follows from the seed alone, so whoever knows one bucket's entries
+//! What must stay true: which partition a session is in follows from the seed alone, so whoever knows one partition's entries
 //! knows all that there is of its sessions.
 
 use uuid::Uuid;
@@ -8,11 +8,11 @@ use uuid::Uuid;
 use super::Block;
 use super::block::{push, take};
 
-/// How many bits of a session's hash say its bucket: a session's look-up passes over a 4,096th of the catalog.
+/// How many bits of a session's hash say its partition: a session's look-up passes over a 4,096th of the catalog.
 const BITS: u32 = 12;
-const SEED_CONTEXT: &str = "the-eye 2026 catalog buckets";
+const SEED_CONTEXT: &str = "the-eye 2026 catalog partitions";
 
-/// What decides which bucket a session is in. Clients choose their sessions' ids, and must not choose the buckets.
+/// What decides which partition a session is in. Clients choose their sessions' ids, and must not choose the partitions.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Seed([u8; 32]);
 
@@ -30,17 +30,17 @@ impl Seed {
         &self.0
     }
 
-    /// Returns the bucket that a session is in.
-    pub(super) fn bucket(&self, session: Uuid) -> Bucket {
+    /// Returns the partition that a session is in.
+    pub(super) fn partition(&self, session: Uuid) -> Partition {
         let hash = blake3::keyed_hash(&self.0, session.as_bytes());
         let [first, second, ..] = *hash.as_bytes();
-        Bucket(u16::from_be_bytes([first, second]) >> (u16::BITS - BITS))
+        Partition(u16::from_be_bytes([first, second]) >> (u16::BITS - BITS))
     }
 }
 
-/// A bucket's number.
+/// A partition's number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Bucket(pub(super) u16);
+pub(super) struct Partition(pub(super) u16);
 
 /// Returns blocks of different sessions as bytes: for each the session's id, the length of what follows (LEB128), the block.
 pub(super) fn encode<'b>(blocks: impl IntoIterator<Item = (Uuid, &'b Block)>) -> Vec<u8> {
@@ -117,21 +117,21 @@ mod tests {
     }
 
     #[test]
-    fn sessions_spread_over_all_buckets_by_the_seed() {
+    fn sessions_spread_over_all_partitions_by_the_seed() {
         let (seed, other) = (Seed::new(), Seed::new());
         let mut counts = vec![0; 1 << BITS];
         let mut same = 0;
         for id in 0..40_960 {
             let session = Uuid::from_u128(id);
-            counts[usize::from(seed.bucket(session).0)] += 1;
-            same += usize::from(seed.bucket(session) == other.bucket(session));
+            counts[usize::from(seed.partition(session).0)] += 1;
+            same += usize::from(seed.partition(session) == other.partition(session));
         }
         // Ten on average; that one has none, or more than forty, happens once in tens of thousands of times.
         assert!(counts.iter().all(|count| *count <= 40));
         assert!(counts.iter().filter(|count| **count == 0).count() < 10);
         assert!(same < 100);
         let copy = Seed::from_bytes(seed.as_bytes()).unwrap();
-        assert_eq!(copy.bucket(Uuid::max()), seed.bucket(Uuid::max()));
+        assert_eq!(copy.partition(Uuid::max()), seed.partition(Uuid::max()));
         assert!(Seed::from_bytes(&[0; 31]).is_none());
     }
 }
