@@ -42,6 +42,9 @@ impl Seed {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Partition(pub(super) u16);
 
+/// Sessions with their blocks of one segment.
+pub(super) type Sessions = Vec<(Uuid, Block)>;
+
 /// Returns blocks of different sessions as bytes: for each the session's id, the length of what follows (LEB128), the block.
 pub(super) fn encode<'b>(blocks: impl IntoIterator<Item = (Uuid, &'b Block)>) -> Vec<u8> {
     let mut out = Vec::new();

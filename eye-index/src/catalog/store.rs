@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::Block;
-use super::partition::{self, Blocks, Partition, Seed};
+use super::partition::{self, Blocks, Partition, Seed, Sessions};
 use crate::checkpoint::{sync_files, write_synced};
 use crate::error::IndexError;
 
@@ -182,7 +182,7 @@ impl Store {
     /// Returns everything: partition, segment, and the sessions' blocks.
     pub(super) fn all(
         &self,
-    ) -> impl Iterator<Item = Result<(Partition, Offset, Vec<(Uuid, Block)>), IndexError>> {
+    ) -> impl Iterator<Item = Result<(Partition, Offset, Sessions), IndexError>> {
         self.db.scan_prefix([PARTITION_PREFIX]).map(|entry| {
             let (key, value) = entry?;
             let (partition, base) = of_key(&key).ok_or_else(unreadable)?;
