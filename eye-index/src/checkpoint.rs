@@ -46,9 +46,10 @@ pub(crate) struct Checkpoint {
 impl Checkpoint {
     /// Reads the state file.
     pub(crate) fn open(folder: &Path, store: Uuid) -> Result<(Self, Trust), IndexError> {
-        let trust = match std::fs::read(folder.join(FILE))
-            .ok()
-            .and_then(|bytes| serde_json::from_slice(&bytes).ok())
+        let state = std::fs::read(folder.join(FILE)).ok();
+        let trust = match state
+            .as_deref()
+            .and_then(|bytes| serde_json::from_slice(bytes).ok())
         {
             Some(State {
                 format: INDEX_FORMAT,
@@ -64,6 +65,15 @@ impl Checkpoint {
             }
             _ => Trust::Nothing,
         };
+        match trust {
+            Trust::Nothing if state.is_some() => tracing::info!(
+                "the index is another version's or another log's; it grows back from the log"
+            ),
+            Trust::Synced => tracing::info!(
+                "the machine went down with the index open; what of it was not synced grows back from the log"
+            ),
+            _ => (),
+        }
         let checkpoint = Self {
             folder: folder.to_owned(),
             store,
