@@ -274,18 +274,9 @@ pub(crate) fn every_event(
     as_of: Offset,
 ) -> Result<SearchRequest, Problem> {
     Ok(SearchRequest {
-        query: query(None)?,
-        registry: state.log().registry(),
         deadline: Some(Instant::now() + state.settings().query_deadline),
         application,
-        from: None,
-        to: None,
-        category: None,
-        name: None,
-        session: None,
-        as_of,
         order: Order::OldestFirst,
-        after: None,
-        limit: 1,
+        ..SearchRequest::new(query(None)?, state.log().registry(), as_of, 1)
     })
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use eye_index::search::query::Clause;
-use eye_index::{Needs, Order, SearchRequest};
+use eye_index::{Needs, SearchRequest};
 use eye_log::{ApplicationId, Offset, Registry};
 
 use crate::auth::Scope;
@@ -73,19 +73,11 @@ impl Question {
     /// Returns what the index is asked, for the events below `as_of`.
     pub(crate) fn request(&self, as_of: Offset) -> SearchRequest {
         SearchRequest {
-            query: self.query.clone(),
-            registry: self.registry.clone(),
             deadline: Some(self.deadline),
             application: self.application,
             from: self.from,
             to: self.to,
-            category: None,
-            name: None,
-            session: None,
-            as_of,
-            order: Order::NewestFirst,
-            after: None,
-            limit: 1,
+            ..SearchRequest::new(self.query.clone(), self.registry.clone(), as_of, 1)
         }
     }
 }

@@ -5,7 +5,7 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Extension, Path, RawQuery, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
-use eye_index::{Needs, Order, SearchRequest};
+use eye_index::{Needs, SearchRequest};
 use eye_log::{EraseRequest, Erasure, Offset, TokenKind, format_timestamp};
 use serde_json::{Value, json};
 use std::time::Instant;
@@ -308,23 +308,14 @@ fn matching(
     q: &str,
     as_of: Offset,
 ) -> Result<Vec<Offset>, Problem> {
+    let registry = state.log().registry();
     let request = SearchRequest {
-        query: query(Some(q))?,
-        registry: state.log().registry(),
         application: match scope {
             Scope::Everything => None,
             Scope::Own(own) => Some(own),
         },
-        from: None,
-        to: None,
-        category: None,
-        name: None,
-        session: None,
-        as_of,
-        order: Order::NewestFirst,
-        after: None,
-        limit: EVENTS_MAX,
         deadline: Some(Instant::now() + state.settings().query_deadline),
+        ..SearchRequest::new(query(Some(q))?, registry, as_of, EVENTS_MAX)
     };
     let found = state.index().search(&request)?;
     if found.more {
