@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::format;
+use crate::senders::Senders;
 
 /// Settings of a log; [`Default`] is what a server uses.
 #[derive(Debug, Clone)]
@@ -21,6 +22,9 @@ pub struct LogConfig {
     /// From so much on, what was prepared is written while the last group is synced: writing less at a time costs more than it
     /// saves. Bytes.
     pub write_ahead_bytes: usize,
+    /// Who sends, where they say when they rest: until then, for a millisecond at most, what is small gathers. Otherwise a
+    /// group begins with the first request that waits.
+    pub senders: Option<Senders>,
     /// How long, by arrival, an id that a client made is remembered. Older repeats are stored anew.
     pub idempotency_window: Duration,
     /// While the file system has less free than this, batches are refused with [`crate::AppendError::DiskFull`]. Bytes;
@@ -37,6 +41,7 @@ impl Default for LogConfig {
             group_max_bytes: 16 << 20,
             prepare_bytes: 64 << 10,
             write_ahead_bytes: 1 << 20,
+            senders: None,
             idempotency_window: Duration::from_secs(30 * 24 * 3600),
             // The server sets its own; a log in memory or on a small test disk has none to spare.
             disk_reserve: 0,

@@ -43,6 +43,7 @@ mod scrub;
 mod sealed;
 pub mod sealing;
 mod segment;
+mod senders;
 pub mod storage;
 mod syncer;
 mod time;
@@ -71,4 +72,5 @@ pub use registry::{
     RuleTarget, Rules, Token, TokenKind, TokenTerms,
 };
 pub use scrub::ScrubReport;
+pub use senders::Senders;
 pub use time::{format_timestamp, now, parse_timestamp};

@@ -224,7 +224,7 @@ impl Log {
                 let _ = chores.send(Chore::Seal(segment.clone()));
             }
         }
-        let queue = Arc::new(Queue::new(&config));
+        let queue = Queue::new(&config);
         let (jobs, syncer) =
             syncer::start(shared.clone(), queue.clone()).map_err(io("starting a thread for"))?;
         let writer = Writer {

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::admission::{Batch, Receipt};
@@ -11,6 +11,7 @@ use crate::error::{AppendError, ChangeError, QueueFull};
 use crate::offset::Offset;
 use crate::record::Note;
 use crate::registry::{Actor, Change, Changed};
+use crate::senders::Senders;
 
 /// A request of no more than this is small.
 const SMALL_BYTES: usize = 64 << 10;
@@ -20,6 +21,12 @@ const TAKEN_BYTES: usize = 1 << 20;
 
 /// So much of a large group's room is kept for the next one.
 const BUFFER_KEPT_BYTES: usize = 4 << 20;
+
+/// So many requests, where they are small, make a group worth its sync.
+const GATHERED_REQUESTS: usize = 128;
+
+/// So long requests gather at most while their senders do not rest.
+const GATHER_TIME: Duration = Duration::from_millis(1);
 
 type Reply<T> = Box<dyn FnOnce(T) + Send>;
 
@@ -53,6 +60,8 @@ pub(crate) struct Queue {
     waits_for_written: AtomicBool,
     prepare_bytes: usize,
     write_ahead_bytes: usize,
+    /// Who says when there is nothing to gather for.
+    senders: Option<Senders>,
 }
 
 #[derive(Default)]
@@ -63,6 +72,8 @@ struct State {
     /// Of both.
     bytes: usize,
     closed: bool,
+    /// Whether something that waits should not wait for more.
+    urgent: bool,
     /// Whether a group is being written and synced.
     syncing: bool,
     /// The bytes of the last group, to be filled again.
@@ -80,8 +91,14 @@ impl State {
         self.len() > 0 && (!self.syncing || self.bytes >= prepare_bytes)
     }
 
+    /// Says whether nothing is gained by letting more gather.
+    fn is_gathered(&self, prepare_bytes: usize) -> bool {
+        self.urgent || self.closed || self.len() >= GATHERED_REQUESTS || self.bytes >= prepare_bytes
+    }
+
     /// Takes what is to be written next: whoever sends little does not wait for all that others sent before.
     fn take(&mut self) -> VecDeque<Request> {
+        self.urgent = false;
         let mut taken = std::mem::take(&mut self.small);
         let mut bytes = 0;
         while bytes < TAKEN_BYTES
@@ -96,16 +113,21 @@ impl State {
 }
 
 impl Queue {
-    /// Starts empty; see [`LogConfig::prepare_bytes`] and [`LogConfig::write_ahead_bytes`].
-    pub(crate) fn new(config: &LogConfig) -> Self {
-        Self {
+    /// Starts empty; see [`LogConfig::prepare_bytes`], [`LogConfig::write_ahead_bytes`] and [`LogConfig::senders`].
+    pub(crate) fn new(config: &LogConfig) -> Arc<Self> {
+        let queue = Arc::new(Self {
             state: Mutex::default(),
             changed: Condvar::new(),
             written: AtomicBool::new(false),
             waits_for_written: AtomicBool::new(false),
             prepare_bytes: config.prepare_bytes,
             write_ahead_bytes: config.write_ahead_bytes,
+            senders: config.senders.clone(),
+        });
+        if let Some(senders) = &queue.senders {
+            senders.belong_to(Arc::downgrade(&queue));
         }
+        queue
     }
 
     /// Puts a request in line; hands it back when the line is too long or closed.
@@ -131,14 +153,17 @@ impl Queue {
         if too_many || (state.bytes > 0 && state.bytes + bytes > most) {
             return Err(Box::new((request, Refused::Full(QueueFull))));
         }
-        let before = state.is_worth_it(self.prepare_bytes);
+        let before = self.wakes(&state);
         state.bytes += bytes;
         if is_large {
             state.large.push_back((request, bytes));
         } else {
             state.small.push_back(request);
         }
-        if !before && state.is_worth_it(self.prepare_bytes) {
+        if let Some(senders) = &self.senders {
+            senders.wait_for(true);
+        }
+        if before != self.wakes(&state) {
             self.changed.notify_one();
         }
         Ok(())
@@ -152,7 +177,29 @@ impl Queue {
             return;
         }
         state.small.push_back(request);
+        state.urgent = true;
         self.changed.notify_one();
+    }
+
+    /// Notes that one of those who send has nothing more for now.
+    pub(crate) fn note_rest(&self) {
+        let mut state = self.state();
+        if let Some(senders) = &self.senders {
+            senders.wait_for(false);
+        }
+        if state.len() > 0 && !state.urgent {
+            state.urgent = true;
+            if !state.syncing {
+                self.changed.notify_one();
+            }
+        }
+    }
+
+    /// What the writer may wait for of what waits: that it is worth taking, and that it has gathered.
+    fn wakes(&self, state: &State) -> (bool, bool) {
+        let gathered = self.senders.is_none() || state.is_gathered(self.prepare_bytes);
+        let worth_it = state.is_worth_it(self.prepare_bytes);
+        (worth_it, worth_it && gathered)
     }
 
     /// Returns how many requests wait, and their bytes.
@@ -168,7 +215,7 @@ impl Queue {
     }
 
     /// Waits for what the writer has to do next. While a group is being synced, requests wait until they are worth waking
-    /// up for. What the writer has `prepared` comes first; without anything to do returns after `patience`.
+    /// up for; after it they gather while their senders are at it. What the writer has `prepared` comes first; without anything to do returns after `patience`.
     pub(crate) fn take(&self, prepared: Prepared, patience: Option<Duration>) -> Taken {
         let until = patience.map(|patience| Instant::now() + patience);
         let (ready, much) = (prepared.group, prepared.bytes >= self.write_ahead_bytes);
@@ -183,7 +230,7 @@ impl Queue {
                 return Taken::Written;
             }
             if state.is_worth_it(self.prepare_bytes) {
-                return Taken::Some(state.take());
+                return Taken::Some(self.gathered(state).take());
             }
             if state.closed && !ready && !state.syncing {
                 return Taken::Closed;
@@ -240,6 +287,24 @@ impl Queue {
         self.state().buffer = buffer;
     }
 
+    /// Waits until what waits has gathered: until its senders rest, until it is much, or until it has waited for long enough.
+    fn gathered<'s>(&'s self, mut state: MutexGuard<'s, State>) -> MutexGuard<'s, State> {
+        let Some(senders) = &self.senders else {
+            return state;
+        };
+        let until = Instant::now() + GATHER_TIME;
+        while !state.is_gathered(self.prepare_bytes) {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            let waited = self.changed.wait_timeout(state, left);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        senders.wait_for(false);
+        state
+    }
+
     fn when_synced(&self) -> MutexGuard<'_, State> {
         let mut state = self.state();
         while state.syncing {
@@ -293,10 +358,15 @@ mod tests {
 
     const PREPARE_BYTES: usize = 64 << 10;
 
-    fn queue() -> Queue {
+    fn queue() -> Arc<Queue> {
+        queue_of(None)
+    }
+
+    fn queue_of(senders: Option<&Senders>) -> Arc<Queue> {
         Queue::new(&LogConfig {
             prepare_bytes: PREPARE_BYTES,
             write_ahead_bytes: PREPARE_BYTES,
+            senders: senders.cloned(),
             ..LogConfig::default()
         })
     }
@@ -416,5 +486,85 @@ mod tests {
             queue.take(prepared(PREPARE_BYTES), None),
             Taken::Some(_)
         ));
+    }
+
+    /// Takes on another thread while `meanwhile` goes on; returns how many requests it got.
+    fn gathered(queue: &Queue, meanwhile: impl FnOnce()) -> usize {
+        std::thread::scope(|scope| {
+            let writer = scope.spawn(|| queue.take(Prepared::default(), None));
+            meanwhile();
+            match writer.join().unwrap() {
+                Taken::Some(requests) => requests.len(),
+                _ => panic!("nothing taken"),
+            }
+        })
+    }
+
+    #[test]
+    fn requests_gather_until_their_senders_rest() {
+        let senders = Senders::default();
+        let queue = queue_of(Some(&senders));
+        let until_they_rest = gathered(&queue, || {
+            // All of it takes less than the writer waits for at most, mostly: what came too late is taken next.
+            for _ in 0..3 {
+                push(&queue, 1);
+            }
+            senders.note_rest();
+        });
+        let left = queue.waiting().0;
+        assert_eq!(until_they_rest + left, 3);
+        if left > 0 {
+            assert_eq!(gathered(&queue, || ()), left);
+        }
+        push(&queue, 1);
+        senders.note_rest();
+        let begun = Instant::now();
+        assert!(queue.state().urgent, "who rested is waited for");
+        assert_eq!(gathered(&queue, || ()), 1);
+        assert!(!queue.state().urgent && begun.elapsed() < Duration::from_secs(1));
+    }
+
+    #[test]
+    fn requests_gather_no_longer_than_is_worth_it() {
+        let senders = Senders::default();
+        let queue = queue_of(Some(&senders));
+        // Nobody says that they rest.
+        push(&queue, 1);
+        assert_eq!(gathered(&queue, || ()), 1);
+        let is_gathered = || queue.state().is_gathered(PREPARE_BYTES);
+        (1..GATHERED_REQUESTS).for_each(|_| push(&queue, 1));
+        assert!(!is_gathered());
+        push(&queue, 1);
+        assert!(is_gathered());
+        assert_eq!(gathered(&queue, || ()), GATHERED_REQUESTS);
+        push(&queue, PREPARE_BYTES);
+        assert!(is_gathered());
+        assert_eq!(gathered(&queue, || ()), 1);
+        queue.push_unbounded(Request::Roll(Next::Spare, Box::new(|_| ())));
+        assert!(
+            is_gathered(),
+            "what the log asks of itself waits for nobody"
+        );
+        assert_eq!(gathered(&queue, || ()), 1);
+        assert!(!is_gathered());
+        queue.close();
+        assert!(is_gathered());
+    }
+
+    #[test]
+    fn those_who_rest_wake_the_writer_only_for_something() {
+        let senders = Senders::default();
+        let queue = queue_of(Some(&senders));
+        senders.note_rest();
+        queue.note_rest();
+        assert!(!queue.state().urgent);
+        drop(queue.begin_sync());
+        push(&queue, 1);
+        senders.note_rest();
+        assert!(queue.state().urgent, "it need not gather after the sync");
+        queue.note_synced();
+        assert!(matches!(take(&queue, false), Taken::Some(_)));
+        drop(queue);
+        senders.note_rest();
     }
 }

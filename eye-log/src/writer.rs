@@ -1,7 +1,8 @@
 //! The one thread that decides: drains what waits, decides, makes a group of it, and hands it to the syncer.
 //!
 //! What must stay true: nothing is answered before the sync that covers it, and everything that waited gets an answer.
-//! There is no timer: while one group syncs, the next one gathers, and where it is large it is prepared and written.
+//! While one group syncs, the next one gathers, and where it is large it is prepared and written; where it is small it gathers until
+//! its senders rest ([`crate::LogConfig::senders`]).
 
 use std::collections::VecDeque;
 use std::sync::{Arc, mpsc};

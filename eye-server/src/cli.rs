@@ -32,6 +32,7 @@ mod torture;
 
 use crate::client::{Client, ClientError, MissingFolder, Target};
 use clap::{Args, CommandFactory, Parser, Subcommand};
+use eye_log::Senders;
 use eye_server::config::{Given, LogFilter, LogFormat, data_folder};
 use eye_server::{Settings, logging};
 use std::{
@@ -144,8 +145,13 @@ pub(crate) fn run(cli: Cli) -> ExitCode {
         let _ = Cli::command().print_help();
         return ExitCode::SUCCESS;
     };
+    let senders = Senders::default();
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
+        .on_thread_park({
+            let senders = senders.clone();
+            move || senders.note_rest()
+        })
         .build()
     {
         Ok(runtime) => runtime,
@@ -162,8 +168,8 @@ pub(crate) fn run(cli: Cli) -> ExitCode {
             prepare(&filter, LogFormat::Text);
         }
         match command {
-            Command::Serve(args) => serve::run(args, &common).await,
-            Command::Demo(args) => demo::run(&args, &common).await,
+            Command::Serve(args) => serve::run(args, &common, senders).await,
+            Command::Demo(args) => demo::run(&args, &common, senders).await,
             Command::Health(_) => health::run(&common).await,
             Command::Config(args) => config::run(args, &common).await,
             Command::App(command) => app::run(&command, &common).await,

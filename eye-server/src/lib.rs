@@ -42,7 +42,7 @@ use std::time::Duration;
 use axum::Router;
 use eye_index::{Index, IndexError};
 use eye_log::storage::make_private_folder;
-use eye_log::{Log, LogConfig, LogHealth, Offset, OpenError};
+use eye_log::{Log, LogConfig, LogHealth, Offset, OpenError, Senders};
 use tokio::net::TcpListener;
 
 pub use crate::config::Settings;
@@ -129,15 +129,17 @@ pub struct App {
 /// Opens `DATA/log` and `DATA/index`, making what is missing. Nothing listens yet. The log's lock keeps other
 /// processes out until [`App::close`].
 pub async fn open(settings: &Settings) -> Result<App, StartError> {
-    open_after(settings, |_| Ok(())).await
+    open_after(settings, None, |_| Ok(())).await
 }
 
 /// Opens as [`open`] does, with an index that is made anew from the whole log. That goes on after this returns; see
 /// [`App::index_progress`].
 pub async fn open_with_new_index(settings: &Settings) -> Result<App, StartError> {
-    open_after(settings, |index| match std::fs::remove_dir_all(index) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
+    open_after(settings, None, |index| {
+        match std::fs::remove_dir_all(index) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
     })
     .await
 }
@@ -146,7 +148,9 @@ pub async fn open_with_new_index(settings: &Settings) -> Result<App, StartError>
 /// `shutdown_timeout`. A second signal ends the process at once, and so does the first while the store is being opened.
 /// Until it is open every request gets 503 `recovering`. Prints where it listens and, in a new store, the admin token
 /// and what to try first. Ends with [`StartError::Poisoned`] soon after a write or sync of the log has failed.
-pub async fn serve(settings: &Settings) -> Result<(), StartError> {
+///
+/// The runtime's threads tell `senders` whenever they rest, so that requests that come together are stored together.
+pub async fn serve(settings: &Settings, senders: Senders) -> Result<(), StartError> {
     let mut signals = Signals::new().map_err(StartError::Signals)?;
     let hangups = Hangups::new().map_err(StartError::Signals)?;
     let tls = Tls::of(settings).map_err(StartError::Tls)?;
@@ -154,7 +158,7 @@ pub async fn serve(settings: &Settings) -> Result<(), StartError> {
     let starting = Connections::new(settings, Arc::default());
     let waiting = starting.accept(doors.public, Door::Public, starting::router());
     let opened = tokio::select! {
-        opened = open(settings) => opened,
+        opened = open_after(settings, Some(senders), |_| Ok(())) => opened,
         status = signals.next() => std::process::exit(status),
     };
     // Whoever still waits for an answer gets it; connections that come meanwhile wait for the routes.
@@ -199,6 +203,7 @@ impl Doors {
 /// Opens the log, whose lock keeps other processes away from the index too, then does `first` to the index's folder.
 async fn open_after(
     settings: &Settings,
+    senders: Option<Senders>,
     first: impl FnOnce(&Path) -> io::Result<()> + Send + 'static,
 ) -> Result<App, StartError> {
     let settings = settings.clone();
@@ -213,6 +218,7 @@ async fn open_after(
             let config = LogConfig {
                 segment_max_bytes,
                 disk_reserve: u64::try_from(settings.disk_reserve).unwrap_or(u64::MAX),
+                senders,
                 ..LogConfig::default()
             };
             Log::open(&settings.data.join("log"), config)?

@@ -6,6 +6,7 @@ use super::{Common, Failure, Outcome, note, prepare, print};
 use crate::client::{Client, MissingFolder, Target};
 use axum::body::Bytes;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method};
+use eye_log::Senders;
 use eye_log::storage::make_private_folder;
 use eye_server::Settings;
 use eye_server::config::{Given, LogFilter, LogFormat};
@@ -60,7 +61,11 @@ impl Drop for ThrowAway {
     }
 }
 
-pub(crate) async fn run(args: &DemoArgs, common: &Common) -> Result<Outcome, Failure> {
+pub(crate) async fn run(
+    args: &DemoArgs,
+    common: &Common,
+    senders: Senders,
+) -> Result<Outcome, Failure> {
     common.folder_only("demo")?;
     if common.given_data.is_some() {
         return Err(Failure::Usage(
@@ -85,7 +90,7 @@ pub(crate) async fn run(args: &DemoArgs, common: &Common) -> Result<Outcome, Fai
         _ = tokio::signal::ctrl_c() => return Ok(Outcome::Done),
     };
     print(&greeting(&listen, &token, args.events))?;
-    eye_server::serve(&settings)
+    eye_server::serve(&settings, senders)
         .await
         .map_err(|error| Failure::Failed(error.to_string()))?;
     Ok(Outcome::Done)

@@ -2,6 +2,7 @@
 
 use super::setting_flags::SettingFlags;
 use super::{Common, Failure, Outcome, prepare};
+use eye_log::Senders;
 use eye_server::Settings;
 
 /// Serve the HTTP API
@@ -18,7 +19,11 @@ pub(crate) struct ServeArgs {
     flags: SettingFlags,
 }
 
-pub(crate) async fn run(args: ServeArgs, common: &Common) -> Result<Outcome, Failure> {
+pub(crate) async fn run(
+    args: ServeArgs,
+    common: &Common,
+    senders: Senders,
+) -> Result<Outcome, Failure> {
     common.folder_only("serve")?;
     let settings = common.settings(args.flags.given)?;
     prepare(&settings.log, settings.log_format);
@@ -26,7 +31,7 @@ pub(crate) async fn run(args: ServeArgs, common: &Common) -> Result<Outcome, Fai
     for warning in Settings::unknown_variables(names) {
         tracing::warn!("{warning}");
     }
-    eye_server::serve(&settings)
+    eye_server::serve(&settings, senders)
         .await
         .map_err(|error| Failure::Failed(error.to_string()))?;
     Ok(Outcome::Done)
