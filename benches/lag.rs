@@ -41,7 +41,7 @@ use workload::Events;
 use workload::process::{MemoryWatch, anonymous_bytes, bytes_on_disk, cpu_seconds};
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 #[derive(Deserialize)]
 struct Line<'a> {

@@ -32,8 +32,6 @@ pub(crate) fn measure(count: usize) {
         }
     }
     let status = Command::new(std::env::current_exe().unwrap())
-        // Huge pages count whole as soon as a byte of them is used: that would be the allocator's memory.
-        .env("MIMALLOC_ALLOW_THP", "0")
         .args([COMMAND, data.to_str().unwrap(), lines.to_str().unwrap()])
         .status()
         .unwrap();
