@@ -62,6 +62,7 @@ pub(crate) struct Queue {
     write_ahead_bytes: usize,
     /// Who says when there is nothing to gather for.
     senders: Option<Senders>,
+    gather_time: Duration,
 }
 
 #[derive(Default)]
@@ -115,6 +116,10 @@ impl State {
 impl Queue {
     /// Starts empty; see [`LogConfig::prepare_bytes`], [`LogConfig::write_ahead_bytes`] and [`LogConfig::senders`].
     pub(crate) fn new(config: &LogConfig) -> Arc<Self> {
+        Self::gathering_for(GATHER_TIME, config)
+    }
+
+    fn gathering_for(gather_time: Duration, config: &LogConfig) -> Arc<Self> {
         let queue = Arc::new(Self {
             state: Mutex::default(),
             changed: Condvar::new(),
@@ -123,6 +128,7 @@ impl Queue {
             prepare_bytes: config.prepare_bytes,
             write_ahead_bytes: config.write_ahead_bytes,
             senders: config.senders.clone(),
+            gather_time,
         });
         if let Some(senders) = &queue.senders {
             senders.belong_to(Arc::downgrade(&queue));
@@ -292,7 +298,7 @@ impl Queue {
         let Some(senders) = &self.senders else {
             return state;
         };
-        let until = Instant::now() + GATHER_TIME;
+        let until = Instant::now() + self.gather_time;
         while !state.is_gathered(self.prepare_bytes) {
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -358,17 +364,26 @@ mod tests {
 
     const PREPARE_BYTES: usize = 64 << 10;
 
-    fn queue() -> Arc<Queue> {
-        queue_of(None)
-    }
-
-    fn queue_of(senders: Option<&Senders>) -> Arc<Queue> {
-        Queue::new(&LogConfig {
+    fn config() -> LogConfig {
+        LogConfig {
             prepare_bytes: PREPARE_BYTES,
             write_ahead_bytes: PREPARE_BYTES,
-            senders: senders.cloned(),
             ..LogConfig::default()
-        })
+        }
+    }
+
+    fn queue() -> Arc<Queue> {
+        Queue::new(&config())
+    }
+
+    /// A queue whose requests gather for so long, and who sends to it.
+    fn gathering(time: Duration) -> (Arc<Queue>, Senders) {
+        let senders = Senders::default();
+        let config = LogConfig {
+            senders: Some(senders.clone()),
+            ..config()
+        };
+        (Queue::gathering_for(time, &config), senders)
     }
 
     fn push(queue: &Queue, bytes: usize) {
@@ -500,70 +515,51 @@ mod tests {
         })
     }
 
+    /// So long that a test which waits for it does not end.
+    const FOR_EVER: Duration = Duration::from_secs(100_000);
+
     #[test]
-    fn requests_gather_until_their_senders_rest() {
-        let senders = Senders::default();
-        let queue = queue_of(Some(&senders));
-        let until_they_rest = gathered(&queue, || {
-            // All of it takes less than the writer waits for at most, mostly: what came too late is taken next.
-            for _ in 0..3 {
-                push(&queue, 1);
-            }
-            senders.note_rest();
-        });
-        let left = queue.waiting().0;
-        assert_eq!(until_they_rest + left, 3);
-        if left > 0 {
-            assert_eq!(gathered(&queue, || ()), left);
-        }
-        push(&queue, 1);
+    fn requests_gather_until_it_is_enough() {
+        let (queue, senders) = gathering(FOR_EVER);
+        let small = |count| (0..count).for_each(|_| push(&queue, 1));
+        let until = |enough: &dyn Fn()| {
+            let got = gathered(&queue, || {
+                small(3);
+                enough();
+            });
+            assert_eq!(queue.waiting(), (0, 0), "some was taken too early");
+            got
+        };
+        assert_eq!(until(&|| senders.note_rest()), 3);
+        assert_eq!(until(&|| small(GATHERED_REQUESTS - 3)), GATHERED_REQUESTS);
+        assert_eq!(until(&|| push(&queue, PREPARE_BYTES)), 4);
+        let own = || queue.push_unbounded(Request::Roll(Next::Spare, Box::new(|_| ())));
+        assert_eq!(until(&own), 4);
+        // Who rested while a group was synced need not be waited for after it.
+        drop(queue.begin_sync());
+        small(1);
         senders.note_rest();
+        queue.note_synced();
+        assert_eq!(gathered(&queue, || ()), 1);
+        assert_eq!(until(&|| queue.close()), 3);
+    }
+
+    #[test]
+    fn requests_gather_for_so_long_and_no_longer() {
+        let time = Duration::from_millis(30);
+        let (queue, _senders) = gathering(time);
         let begun = Instant::now();
-        assert!(queue.state().urgent, "who rested is waited for");
+        push(&queue, 1);
         assert_eq!(gathered(&queue, || ()), 1);
-        assert!(!queue.state().urgent && begun.elapsed() < Duration::from_secs(1));
+        assert!(begun.elapsed() >= time);
     }
 
     #[test]
-    fn requests_gather_no_longer_than_is_worth_it() {
-        let senders = Senders::default();
-        let queue = queue_of(Some(&senders));
-        // Nobody says that they rest.
-        push(&queue, 1);
-        assert_eq!(gathered(&queue, || ()), 1);
-        let is_gathered = || queue.state().is_gathered(PREPARE_BYTES);
-        (1..GATHERED_REQUESTS).for_each(|_| push(&queue, 1));
-        assert!(!is_gathered());
-        push(&queue, 1);
-        assert!(is_gathered());
-        assert_eq!(gathered(&queue, || ()), GATHERED_REQUESTS);
-        push(&queue, PREPARE_BYTES);
-        assert!(is_gathered());
-        assert_eq!(gathered(&queue, || ()), 1);
-        queue.push_unbounded(Request::Roll(Next::Spare, Box::new(|_| ())));
-        assert!(
-            is_gathered(),
-            "what the log asks of itself waits for nobody"
-        );
-        assert_eq!(gathered(&queue, || ()), 1);
-        assert!(!is_gathered());
-        queue.close();
-        assert!(is_gathered());
-    }
-
-    #[test]
-    fn those_who_rest_wake_the_writer_only_for_something() {
-        let senders = Senders::default();
-        let queue = queue_of(Some(&senders));
+    fn those_who_rest_call_for_nothing_where_nothing_waits() {
+        let (queue, senders) = gathering(FOR_EVER);
         senders.note_rest();
         queue.note_rest();
         assert!(!queue.state().urgent);
-        drop(queue.begin_sync());
-        push(&queue, 1);
-        senders.note_rest();
-        assert!(queue.state().urgent, "it need not gather after the sync");
-        queue.note_synced();
-        assert!(matches!(take(&queue, false), Taken::Some(_)));
         drop(queue);
         senders.note_rest();
     }
